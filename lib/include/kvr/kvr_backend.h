@@ -1,0 +1,142 @@
+/*
+ * kvr_backend.h - the seam to a compute device: the operators of one transformer layer over
+ * device tensors, and transfers that overlap them.
+ *
+ * The core decides which tensors exist and hands their list over at open; from then on a tensor is
+ * its index in that list. One backend object serves one session. Every operator enqueues and returns
+ * at once (or computes at once: allowed, only slower to poll); operators take effect in call order.
+ *
+ * Two rules that every implementation keeps (architecture.md, invariant 3):
+ *  - a row of a result does not depend on how many rows share the call;
+ *  - within KVR_PATH_PREFILL the same arithmetic runs for 1 row and for many.
+ */
+#ifndef KVR_BACKEND_H
+#define KVR_BACKEND_H
+
+#include "kvr/kvr_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Element types; the numbers are GGUF's (ggml_type). */
+typedef enum kvr_dtype {
+    KVR_DTYPE_F32 = 0,
+    KVR_DTYPE_F16 = 1,
+    KVR_DTYPE_Q4_0 = 2, /* blocks of 32: f16 scale, 16 bytes of nibbles (low = elements 0..15), value (q-8)*d */
+    KVR_DTYPE_Q8_0 = 8  /* blocks of 32: f16 scale, 32 int8, value q*d */
+} kvr_dtype;
+
+/* Bytes of `cols` consecutive elements (cols a multiple of the block); 0 for an unknown type. */
+uint64_t kvr_dtype_row_bytes(uint32_t dtype, uint64_t cols);
+/* "F16", "Q8_0", ...; "?" for an unknown type. */
+const char *kvr_dtype_name(uint32_t dtype);
+
+typedef enum kvr_tensor_role {
+    KVR_ROLE_MATRIX = 0, /* weight for matmul and embed, any dtype */
+    KVR_ROLE_VECTOR = 1, /* norm weight or rope factors, F32 or F16, one row */
+    KVR_ROLE_WORK = 2,   /* activations, F32, contents undefined at open */
+    KVR_ROLE_KV = 3      /* keys or values of one layer, [ctx_tokens][n_kv_heads*head_dim], F16 or F32 */
+} kvr_tensor_role;
+
+/* One tensor, [rows][cols], cols contiguous (file layout for weights). */
+typedef struct kvr_tensor_desc {
+    const void *data; /* weights: bytes inside the mapped file, valid while the session is open; else NULL */
+    uint64_t bytes;   /* rows * kvr_dtype_row_bytes(dtype, cols) */
+    uint32_t rows;
+    uint32_t cols;
+    uint8_t dtype; /* kvr_dtype */
+    uint8_t role;  /* kvr_tensor_role */
+    uint16_t layer; /* for messages */
+} kvr_tensor_desc;
+
+/* Everything a backend must know to size itself. */
+typedef struct kvr_backend_need {
+    uint32_t struct_bytes;
+    uint32_t n_tensors;
+    const kvr_tensor_desc *tensors;
+    uint32_t batch_tokens; /* most rows in one operator call */
+    uint32_t ctx_tokens;
+    uint32_t n_heads, n_kv_heads, head_dim;
+} kvr_backend_need;
+
+/* What a backend will take for a need. Exact, but for driver_bytes. */
+typedef struct kvr_backend_size {
+    uint64_t host_bytes;    /* of the memory given to open, aligned to 64 */
+    uint64_t weight_bytes;  /* device memory: weights */
+    uint64_t kv_bytes;      /* device memory: keys and values */
+    uint64_t work_bytes;    /* device memory: activations */
+    uint64_t scratch_bytes; /* device memory: dequantised panels, library scratch, constants */
+    uint64_t driver_bytes;  /* estimate of what driver and libraries take for themselves */
+    uint32_t in_host;       /* 1: kv, work and scratch bytes are part of host_bytes, weights stay in the mapped file */
+} kvr_backend_size;
+
+/* A place: row `row` of tensor `tensor`. */
+typedef struct kvr_view {
+    uint32_t tensor;
+    uint32_t row;
+} kvr_view;
+
+/* Which arithmetic a matmul uses; chosen by phase, never by row count. */
+typedef enum kvr_path {
+    KVR_PATH_PREFILL = 0, /* tiled product, any number of rows */
+    KVR_PATH_DECODE = 1   /* matrix-vector, rows is 1 */
+} kvr_path;
+
+/* A transfer under way; 0 = already complete. */
+typedef uint32_t kvr_fence;
+
+/* At most this many reads are outstanding at a time; a backend may refuse more with KVR_ERR_STATE. */
+#define KVR_BACKEND_FENCES 8u
+
+typedef struct kvr_backend {
+    uint32_t struct_bytes;
+    void *user;
+    const char *name; /* "reference", "opencl" */
+
+    /* Arithmetic only: sizes for this need. Fills error on failure (unsupported type, too large for the device). */
+    kvr_status (*measure)(void *user, const kvr_backend_need *need, kvr_backend_size *out, kvr_error *error);
+    /* Takes device memory as measured and uploads weights. mem is 64-byte aligned, host_bytes long.
+     * The need is copied or used only during the call; tensor data stays valid until close. */
+    kvr_status (*open)(void *user, const kvr_backend_need *need, void *mem, size_t mem_bytes, kvr_error *error);
+    /* Gives back what open took. Harmless when not open. */
+    void (*close)(void *user);
+
+    /* dst[i] = row ids[i] of weight, as F32; rows <= batch_tokens; ids are below weight rows. Ids are copied. */
+    kvr_status (*embed)(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows);
+    /* dst[t] = src[t] / sqrt(mean(src[t]^2) + eps) * weight. */
+    kvr_status (*rms_norm)(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps);
+    /* dst[t][n] = sum_k src[t][k] * weight[n][k]; with add != 0: dst[t][n] += that. */
+    kvr_status (*matmul)(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add);
+    /* In place, rotates pairs (2i, 2i+1) of the first rope_dims of each head of token first_token + t by
+     * (first_token + t) * freq[i]. freq: tensor [1][rope_dims/2] of role VECTOR. */
+    kvr_status (*rope)(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+                       uint32_t first_token);
+    /* dst[t] = src[t] converted to the dtype of dst (a KV tensor). */
+    kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
+    /* dst[t][h] = softmax(q[t][h] . k[0..first_token+t] / sqrt(head_dim)) . v; online softmax over key blocks at fixed
+     * absolute boundaries, merged in ascending order. q, dst: [rows][n_heads*head_dim]; k, v: KV tensors. */
+    kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
+                            uint32_t first_token);
+    /* gate[t][i] = silu(gate[t][i]) * up[t][i]. */
+    kvr_status (*silu_mul)(void *user, kvr_view gate, kvr_view up, uint32_t rows);
+
+    /* Host to device, whole rows in the dtype of dst. src may be reused when the call returns. Does not wait for
+     * operators enqueued before; the core writes only rows that none of them reads. */
+    kvr_status (*write)(void *user, kvr_view dst, uint32_t rows, const void *src);
+    /* Device to host, after all operators enqueued so far. dst must stay until the fence is done. */
+    kvr_status (*read)(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence);
+    /* KVR_OK: done (asked once; the fence is then free), KVR_AGAIN: not yet, negative: failed. */
+    kvr_status (*done)(void *user, kvr_fence fence);
+    /* Optional: blocks until the fence is done. Used by kvr_session_run only. */
+    kvr_status (*wait)(void *user, kvr_fence fence);
+    /* Optional: hands enqueued work to the device now. */
+    kvr_status (*flush)(void *user);
+    /* Optional: text and native code of the last failure of an operator. */
+    void (*explain)(void *user, kvr_error *error);
+} kvr_backend;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,129 @@
+/*
+ * kvr_session.h - a prompt in, tokens out; on one board, or as the lead or a helper of a chain.
+ *
+ * A session is a state machine that is polled. poll() does a bounded piece of work and never blocks
+ * (on the reference backend a piece is one operator group over one micro-batch); run() is the loop over it.
+ * Not thread-safe: one session, one thread.
+ */
+#ifndef KVR_SESSION_H
+#define KVR_SESSION_H
+
+#include "kvr/kvr_link.h"
+#include "kvr/kvr_plan.h"
+#include "kvr/kvr_port.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvr_session kvr_session;
+
+/* How the next token is chosen. Zero = greedy (the largest logit, the lowest id among equals). */
+typedef struct kvr_sampling {
+    uint32_t struct_bytes;
+    float temperature;     /* 0 = greedy; otherwise logits are divided by it, 0.01..10 */
+    uint32_t top_k;        /* keep the k likeliest; 0 = all */
+    float top_p;           /* keep the likeliest whose sum reaches p, 0..1; 0 = all */
+    float min_p;           /* keep those with at least p times the likeliest's probability, 0..1; 0 = all */
+    float repeat_penalty;  /* > 1 makes recent tokens less likely (Keskar 2019); 0 or 1 = off. Applies to greedy too */
+    uint32_t repeat_last_tokens; /* how many recent tokens it looks at; 0 = 64 */
+    uint64_t seed;         /* same seed, same text */
+} kvr_sampling;
+
+/* One question. Arrays need to live only during the call. */
+typedef struct kvr_prompt {
+    uint32_t struct_bytes;
+    uint32_t n_ids;         /* 1..ctx_tokens */
+    const int32_t *ids;
+    uint32_t max_new_tokens; /* 0 = none: prefill only. Ends earlier at EOS or a full context */
+    uint32_t ignore_eos;     /* 1: go on after EOS (benchmarks) */
+    uint32_t all_logits;     /* 1: an event with logits after every prompt token (single board only) */
+    kvr_sampling sampling;
+    /* Chain, lead only. n_boards 0 or 1: this board alone. Boards 0..n_boards-2 are the peers given to
+     * kvr_session_set_boards; this board is the last. */
+    uint32_t n_boards;
+    const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids; NULL = even */
+} kvr_prompt;
+
+typedef enum kvr_event_kind {
+    KVR_EVENT_NONE = 0,
+    KVR_EVENT_PROGRESS = 1, /* a step of prefill finished: done of total */
+    KVR_EVENT_LOGITS = 2,   /* logits after token `position` are in kvr_session_logits (all_logits, and before each token) */
+    KVR_EVENT_TOKEN = 3,    /* a new token: id, at position */
+    KVR_EVENT_END = 4       /* the answer is complete: EOS, max_new_tokens, or a full context */
+} kvr_event_kind;
+
+typedef struct kvr_event {
+    uint32_t kind; /* kvr_event_kind */
+    int32_t id;
+    uint32_t position;
+    uint32_t done, total;
+    uint32_t is_eos; /* END: 1 when EOS ended it */
+} kvr_event;
+
+/* Where the time of the last prompt went, microseconds. */
+typedef struct kvr_stats {
+    uint32_t struct_bytes;
+    uint32_t n_prompt_tokens, n_new_tokens, n_boards;
+    uint32_t own_first, own_tokens;           /* this board's chunk */
+    uint64_t ttft_us;                         /* prompt() to the first token known */
+    uint64_t decode_us;                       /* first token to the last one */
+    uint64_t connect_us;                      /* part of ttft: until all boards were ready */
+    uint64_t wait_prefix_us, wait_send_us;    /* while nothing could be computed */
+    uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
+} kvr_stats;
+
+/*
+ * Opens a session in mem (64-byte aligned, at least plan.region_bytes[KVR_REGION_SESSION]; less is KVR_ERR_NOMEM and
+ * touches nothing). Takes the device memory of the plan through backend->open. After this call neither the library nor
+ * the backend allocates. config, backend, port: copied; what they point to must outlive the session.
+ */
+kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model, const kvr_config *config,
+                            const kvr_backend *backend, const kvr_port *port, kvr_session **out_session,
+                            kvr_error *error);
+void kvr_session_close(kvr_session *session);
+
+/* The plan in force; never NULL. */
+const kvr_plan *kvr_session_get_plan(const kvr_session *session);
+
+/* --- chain --------------------------------------------------------------------------------------------------- */
+
+/* Gives the session its link (copied). Needed before set_boards and serve. */
+kvr_status kvr_session_set_link(kvr_session *session, const kvr_link *link);
+/* Lead: where the helpers listen, rank 0 first, and the address at which they reach this board's inbox.
+ * Addresses are copied. Checks nothing yet; the boards are met at the next prompt. */
+kvr_status kvr_session_set_boards(kvr_session *session, const char *const *helper_addresses, uint32_t n_helpers,
+                                  const char *own_address);
+/* Helper: from now on poll() serves whichever lead says hello. KVR_AGAIN from poll = idle or waiting. A job that
+ * fails is reported to the lead and through kvr_session_get_error; the helper then waits for the next one. */
+kvr_status kvr_session_serve(kvr_session *session);
+
+/* --- work ---------------------------------------------------------------------------------------------------- */
+
+/* Starts a question; what was cached before is given up. Errors: ARG, CTX_FULL, PARTITION, STATE (helper). */
+kvr_status kvr_session_prompt(kvr_session *session, const kvr_prompt *prompt);
+/* KVR_OK: *out is an event or KIND_NONE (work was done), KVR_AGAIN: waiting for device or network, KVR_END: nothing to
+ * do. Negative: the question failed (kvr_session_get_error tells why); the session can take the next one. */
+kvr_status kvr_session_poll(kvr_session *session, kvr_event *out);
+/* Loop over poll until the end, sleeping while it waits. callback may be NULL; non-zero stops. May block. */
+typedef int (*kvr_event_fn)(void *user, const kvr_event *event);
+kvr_status kvr_session_run(kvr_session *session, kvr_event_fn callback, void *user);
+/* Sleeps until poll may have something to do, at most max_us: for loops of the application's own. */
+void kvr_session_idle(kvr_session *session, uint64_t max_us);
+/* Ends the question under way; helpers are told. */
+kvr_status kvr_session_stop(kvr_session *session);
+/* Lead: says goodbye to the helpers (they wait for the next lead). */
+kvr_status kvr_session_dismiss(kvr_session *session);
+
+/* Logits after the last LOGITS or TOKEN event, [n_vocab] floats, valid until the next poll. */
+const float *kvr_session_logits(const kvr_session *session);
+void kvr_session_get_stats(const kvr_session *session, kvr_stats *out);
+/* The first failure of the last call or job; status KVR_OK when there was none. Never NULL. */
+const kvr_error *kvr_session_get_error(const kvr_session *session);
+/* Rank of the board a PEER_* or TIMEOUT failure is about; -1 = none. */
+int32_t kvr_session_failed_rank(const kvr_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
