@@ -1,0 +1,328 @@
+/*
+ * The reference backend. Every operator is the plain loop of its definition in kvr_backend.h; the only liberties are
+ * those that cost no clarity: a dot product in 16 lanes (fixed order, and compilers turn it into vectors), a weight row
+ * dequantised once for all rows, a block of keys converted once for all heads that share it.
+ */
+#include "kvr/kvr_cpu.h"
+
+#include "kvr_carve.h"
+#include "kvr_checked.h"
+#include "kvr_dtype.h"
+#include "kvr_error.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MODULE "reference"
+#define KEY_BLOCK 64u /* keys per step of the online softmax; boundaries are absolute positions */
+
+typedef struct cpu_state {
+    kvr_backend_need need; /* .tensors points to our copy */
+    kvr_tensor_desc *tensors;
+    const uint8_t **places; /* [n_tensors] where each tensor lies: file, or this memory */
+    uint8_t *kv, *work;     /* all KV tensors, all WORK tensors, back to back */
+    float *row;             /* [widest matrix] one dequantised weight row */
+    float *keys, *values;   /* [KEY_BLOCK][D] */
+    float *scores;          /* [KEY_BLOCK] */
+    float *row_max, *row_sum; /* [batch][H/G] */
+    float *vector;          /* [widest vector] */
+} cpu_state;
+
+/* Sizes that place() derives from the tensor list. */
+typedef struct cpu_parts {
+    uint64_t kv_bytes, work_bytes, widest;
+    uint64_t scratch_bytes;
+    int overflow;
+} cpu_parts;
+
+static uint64_t padded(uint64_t bytes, int *overflow) {
+    uint64_t out = 0;
+    if (!kvri_align_up(bytes, KVRI_CARVE_ALIGN, &out)) *overflow = 1;
+    return out;
+}
+
+static cpu_parts sum_parts(const kvr_backend_need *need) {
+    cpu_parts p;
+    memset(&p, 0, sizeof p);
+    for (uint32_t i = 0; i < need->n_tensors; i++) {
+        const kvr_tensor_desc *t = &need->tensors[i];
+        uint64_t *sum = t->role == KVR_ROLE_KV ? &p.kv_bytes : t->role == KVR_ROLE_WORK ? &p.work_bytes : NULL;
+        if (sum != NULL && !kvri_add(*sum, padded(t->bytes, &p.overflow), sum)) p.overflow = 1;
+        if (sum == NULL && t->cols > p.widest) p.widest = t->cols;
+    }
+    return p;
+}
+
+/* The one layout: measures with base NULL, places otherwise. */
+static cpu_state *place(kvri_carve *c, const kvr_backend_need *need, cpu_parts *parts) {
+    const uint32_t group = need->n_kv_heads != 0 ? need->n_heads / need->n_kv_heads : 1;
+    cpu_state layout;
+    memset(&layout, 0, sizeof layout);
+    *parts = sum_parts(need);
+    cpu_state *s = kvri_carve_take(c, 1, sizeof *s);
+    layout.need = *need;
+    layout.tensors = kvri_carve_take(c, need->n_tensors, sizeof *layout.tensors);
+    layout.places = kvri_carve_take(c, need->n_tensors, sizeof *layout.places);
+    layout.kv = kvri_carve_take(c, parts->kv_bytes, 1);
+    layout.work = kvri_carve_take(c, parts->work_bytes, 1);
+    const uint64_t before = c->used;
+    layout.row = kvri_carve_take(c, parts->widest, sizeof(float));
+    layout.vector = kvri_carve_take(c, parts->widest, sizeof(float));
+    layout.keys = kvri_carve_take(c, (uint64_t)KEY_BLOCK * need->head_dim, sizeof(float));
+    layout.values = kvri_carve_take(c, (uint64_t)KEY_BLOCK * need->head_dim, sizeof(float));
+    layout.scores = kvri_carve_take(c, KEY_BLOCK, sizeof(float));
+    layout.row_max = kvri_carve_take(c, (uint64_t)need->batch_tokens * group, sizeof(float));
+    layout.row_sum = kvri_carve_take(c, (uint64_t)need->batch_tokens * group, sizeof(float));
+    parts->scratch_bytes = c->used - before;
+    if (parts->overflow) c->overflow = 1;
+    if (s != NULL) *s = layout;
+    return s;
+}
+
+static kvr_status cpu_measure(void *user, const kvr_backend_need *need, kvr_backend_size *out, kvr_error *error) {
+    (void)user;
+    kvri_carve c = {NULL, 0, 0};
+    cpu_parts parts;
+    place(&c, need, &parts);
+    if (c.overflow)
+        return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "the sizes do not fit this processor's addresses: lower ctx_tokens");
+    memset(out, 0, sizeof *out);
+    out->host_bytes = c.used;
+    out->kv_bytes = parts.kv_bytes;
+    out->work_bytes = parts.work_bytes;
+    out->scratch_bytes = parts.scratch_bytes;
+    out->in_host = 1;
+    return KVR_OK;
+}
+
+static kvr_status cpu_open(void *user, const kvr_backend_need *need, void *mem, size_t mem_bytes, kvr_error *error) {
+    kvr_cpu *cpu = user;
+    kvr_backend_size size = {0};
+    KVRI_TRY(cpu_measure(user, need, &size, error));
+    if (mem_bytes < size.host_bytes)
+        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "the backend's memory is smaller than measured",
+                           size.host_bytes, mem_bytes);
+    kvri_carve c = {mem, 0, 0};
+    cpu_parts parts;
+    cpu_state *s = place(&c, need, &parts);
+    memcpy(s->tensors, need->tensors, need->n_tensors * sizeof *s->tensors);
+    s->need.tensors = s->tensors;
+    uint8_t *kv = s->kv, *work = s->work;
+    for (uint32_t i = 0; i < need->n_tensors; i++) {
+        const kvr_tensor_desc *t = &s->tensors[i];
+        uint8_t **next = t->role == KVR_ROLE_KV ? &kv : t->role == KVR_ROLE_WORK ? &work : NULL;
+        s->places[i] = next != NULL ? *next : t->data;
+        int overflow = 0;
+        if (next != NULL) *next += padded(t->bytes, &overflow);
+    }
+    cpu->state = s;
+    return KVR_OK;
+}
+
+static void cpu_close(void *user) { ((kvr_cpu *)user)->state = NULL; }
+
+static cpu_state *state_of(void *user) { return ((kvr_cpu *)user)->state; }
+
+/* Rows of a WORK tensor; the plan made places writable. */
+static float *work_rows(const cpu_state *s, kvr_view v) {
+    return (float *)(uintptr_t)s->places[v.tensor] + (size_t)v.row * s->tensors[v.tensor].cols;
+}
+
+static const uint8_t *any_rows(const cpu_state *s, uint32_t tensor, uint32_t row) {
+    const kvr_tensor_desc *t = &s->tensors[tensor];
+    return s->places[tensor] + (size_t)row * kvr_dtype_row_bytes(t->dtype, t->cols);
+}
+
+/* Lane j sums elements j, j+16, j+32, ...; the order never depends on the caller. */
+static float dot(const float *a, const float *b, uint32_t n) {
+    float lane[16] = {0};
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (uint32_t j = 0; j < 16; j++) lane[j] += a[i + j] * b[i + j];
+    for (; i < n; i++) lane[i & 15u] += a[i] * b[i];
+    for (uint32_t half = 8; half > 0; half /= 2)
+        for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+static kvr_status cpu_embed(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows) {
+    cpu_state *s = state_of(user);
+    const kvr_tensor_desc *w = &s->tensors[weight];
+    float *out = work_rows(s, dst);
+    for (uint32_t t = 0; t < rows; t++)
+        kvri_dtype_to_f32(w->dtype, any_rows(s, weight, (uint32_t)ids[t]), w->cols, out + (size_t)t * w->cols);
+    return KVR_OK;
+}
+
+static kvr_status cpu_rms_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+    cpu_state *s = state_of(user);
+    const uint32_t cols = s->tensors[weight].cols;
+    const float *x = work_rows(s, src);
+    float *out = work_rows(s, dst);
+    kvri_dtype_to_f32(s->tensors[weight].dtype, s->places[weight], cols, s->vector);
+    for (uint32_t t = 0; t < rows; t++, x += cols, out += cols) {
+        const float scale = 1.0f / sqrtf(dot(x, x, cols) / (float)cols + eps);
+        for (uint32_t i = 0; i < cols; i++) out[i] = x[i] * scale * s->vector[i];
+    }
+    return KVR_OK;
+}
+
+static kvr_status cpu_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
+                             int add) {
+    (void)path; /* one arithmetic for both */
+    cpu_state *s = state_of(user);
+    const kvr_tensor_desc *w = &s->tensors[weight];
+    const uint32_t K = w->cols, N = w->rows;
+    const float *x = work_rows(s, src); /* [rows][K] */
+    float *out = work_rows(s, dst);     /* [rows][N] */
+    for (uint32_t n = 0; n < N; n++) {
+        kvri_dtype_to_f32(w->dtype, any_rows(s, weight, n), K, s->row);
+        for (uint32_t t = 0; t < rows; t++) {
+            const float y = dot(x + (size_t)t * K, s->row, K);
+            float *place_of = out + (size_t)t * N + n;
+            *place_of = add ? *place_of + y : y;
+        }
+    }
+    return KVR_OK;
+}
+
+static kvr_status cpu_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+                           uint32_t first_token) {
+    cpu_state *s = state_of(user);
+    const uint32_t D = s->need.head_dim;
+    float *row = work_rows(s, x); /* [rows][n_heads][D] */
+    kvri_dtype_to_f32(s->tensors[freq].dtype, s->places[freq], rope_dims / 2, s->vector);
+    for (uint32_t t = 0; t < rows; t++, row += (size_t)n_heads * D) {
+        for (uint32_t i = 0; i < rope_dims / 2; i++) {
+            const float angle = (float)(first_token + t) * s->vector[i];
+            const float c = cosf(angle), n = sinf(angle);
+            for (uint32_t h = 0; h < n_heads; h++) {
+                float *pair = row + (size_t)h * D + 2 * (size_t)i;
+                const float a = pair[0], b = pair[1];
+                pair[0] = a * c - b * n;
+                pair[1] = a * n + b * c;
+            }
+        }
+    }
+    return KVR_OK;
+}
+
+static kvr_status cpu_store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
+    cpu_state *s = state_of(user);
+    const kvr_tensor_desc *d = &s->tensors[dst.tensor];
+    uint8_t *out = (uint8_t *)(uintptr_t)any_rows(s, dst.tensor, dst.row);
+    kvri_dtype_from_f32(d->dtype, work_rows(s, src), rows * d->cols, out);
+    return KVR_OK;
+}
+
+/* Merges one block of keys into the running softmax of one query: max, sum, weighted values (Milakov 2018). */
+static void attend_block(const float *q, const float *keys, const float *values, uint32_t n_keys, uint32_t D,
+                         float scale, float *scores, float *max, float *sum, float *out) {
+    float block_max = *max;
+    for (uint32_t k = 0; k < n_keys; k++) {
+        scores[k] = dot(q, keys + (size_t)k * D, D) * scale;
+        if (scores[k] > block_max) block_max = scores[k];
+    }
+    const float shrink = expf(*max - block_max); /* 0 for the first block: max is -infinity */
+    *sum *= shrink;
+    for (uint32_t i = 0; i < D; i++) out[i] *= shrink;
+    for (uint32_t k = 0; k < n_keys; k++) {
+        const float p = expf(scores[k] - block_max);
+        const float *v = values + (size_t)k * D;
+        *sum += p;
+        for (uint32_t i = 0; i < D; i++) out[i] += p * v[i];
+    }
+    *max = block_max;
+}
+
+static void load_block(const cpu_state *s, uint32_t tensor, uint32_t first, uint32_t n, uint32_t kv_head, float *out) {
+    const uint32_t D = s->need.head_dim;
+    const uint64_t skip = kvr_dtype_row_bytes(s->tensors[tensor].dtype, (uint64_t)kv_head * D);
+    for (uint32_t k = 0; k < n; k++)
+        kvri_dtype_to_f32(s->tensors[tensor].dtype, any_rows(s, tensor, first + k) + skip, D, out + (size_t)k * D);
+}
+
+static kvr_status cpu_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
+                                uint32_t first_token) {
+    cpu_state *s = state_of(user);
+    const uint32_t D = s->need.head_dim, H = s->need.n_heads, group = H / s->need.n_kv_heads;
+    const float scale = 1.0f / sqrtf((float)D);
+    const float *queries = work_rows(s, q); /* [rows][H][D] */
+    float *out = work_rows(s, dst);         /* [rows][H][D] */
+    const uint32_t end = first_token + rows; /* keys that the last row sees */
+    memset(out, 0, (size_t)rows * H * D * sizeof *out);
+    for (uint32_t g = 0; g < s->need.n_kv_heads; g++) {
+        for (uint32_t i = 0; i < rows * group; i++) s->row_max[i] = -INFINITY, s->row_sum[i] = 0.0f;
+        for (uint32_t at = 0; at < end; at += KEY_BLOCK) {
+            const uint32_t n = end - at < KEY_BLOCK ? end - at : KEY_BLOCK;
+            load_block(s, k, at, n, g, s->keys);
+            load_block(s, v, at, n, g, s->values);
+            for (uint32_t t = at > first_token ? at - first_token : 0; t < rows; t++) {
+                const uint32_t seen = first_token + t + 1 - at; /* causal: keys at .. own position */
+                for (uint32_t h = 0; h < group; h++) {
+                    const size_t head = ((size_t)t * H + (size_t)g * group + h) * D;
+                    attend_block(queries + head, s->keys, s->values, seen < n ? seen : n, D, scale, s->scores,
+                                 &s->row_max[t * group + h], &s->row_sum[t * group + h], out + head);
+                }
+            }
+        }
+        for (uint32_t t = 0; t < rows; t++)
+            for (uint32_t h = 0; h < group; h++) {
+                float *o = out + ((size_t)t * H + (size_t)g * group + h) * D;
+                const float inverse = 1.0f / s->row_sum[t * group + h];
+                for (uint32_t i = 0; i < D; i++) o[i] *= inverse;
+            }
+    }
+    return KVR_OK;
+}
+
+static kvr_status cpu_silu_mul(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
+    cpu_state *s = state_of(user);
+    const size_t n = (size_t)rows * s->tensors[gate.tensor].cols;
+    float *g = work_rows(s, gate);
+    const float *u = work_rows(s, up);
+    for (size_t i = 0; i < n; i++) g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+    return KVR_OK;
+}
+
+static kvr_status cpu_write(void *user, kvr_view dst, uint32_t rows, const void *src) {
+    cpu_state *s = state_of(user);
+    const kvr_tensor_desc *t = &s->tensors[dst.tensor];
+    memcpy((uint8_t *)(uintptr_t)any_rows(s, dst.tensor, dst.row), src,
+           (size_t)(rows * kvr_dtype_row_bytes(t->dtype, t->cols)));
+    return KVR_OK;
+}
+
+static kvr_status cpu_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
+    cpu_state *s = state_of(user);
+    const kvr_tensor_desc *t = &s->tensors[src.tensor];
+    memcpy(dst, any_rows(s, src.tensor, src.row), (size_t)(rows * kvr_dtype_row_bytes(t->dtype, t->cols)));
+    *out_fence = 0;
+    return KVR_OK;
+}
+
+static kvr_status cpu_done(void *user, kvr_fence fence) {
+    (void)user;
+    (void)fence;
+    return KVR_OK;
+}
+
+void kvr_cpu_backend(kvr_cpu *cpu, kvr_backend *out) {
+    memset(out, 0, sizeof *out);
+    out->struct_bytes = sizeof *out;
+    out->user = cpu;
+    out->name = "reference";
+    out->measure = cpu_measure;
+    out->open = cpu_open;
+    out->close = cpu_close;
+    out->embed = cpu_embed;
+    out->rms_norm = cpu_rms_norm;
+    out->matmul = cpu_matmul;
+    out->rope = cpu_rope;
+    out->store = cpu_store;
+    out->attention = cpu_attention;
+    out->silu_mul = cpu_silu_mul;
+    out->write = cpu_write;
+    out->read = cpu_read;
+    out->done = cpu_done;
+}

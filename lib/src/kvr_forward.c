@@ -1,0 +1,143 @@
+#include "kvr_forward.h"
+
+#include "kvr_checked.h"
+#include "kvr_error.h"
+
+#include <string.h>
+
+void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal) {
+    memset(f, 0, sizeof *f);
+    f->stage = KVRI_FWD_EMBED;
+    f->goal = goal;
+    f->path = path;
+    f->first = first;
+    f->n = n;
+}
+
+static kvri_rows next_rows(const kvri_forward *f, uint32_t batch) {
+    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->n - f->at), f->first + f->at, f->path};
+    return r;
+}
+
+static void enter(kvri_forward *f, kvri_forward_stage stage) {
+    f->stage = stage;
+    f->at = 0;
+}
+
+/* KVR_OK: the fence is free. */
+static kvr_status settle(const kvri_compute *c, kvr_fence *fence) {
+    if (*fence == 0) return KVR_OK;
+    const kvr_status status = c->backend->done(c->backend->user, *fence);
+    if (status != KVR_AGAIN) *fence = 0;
+    return status;
+}
+
+/* Asks for a sign that everything enqueued so far has run: one row read back. It keeps the host from enqueueing a
+ * whole prompt at once, so that progress is real and a stop takes effect. */
+static kvr_status mark_progress(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+    const uint32_t slot = f->layer % KVRI_PACE;
+    if (f->path == KVR_PATH_DECODE) return KVR_OK;
+    return c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_X, 0), 1,
+                            parts->pace + (size_t)slot * c->info->model_dim, &f->pace[slot]);
+}
+
+static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+    KVRI_TRY(mark_progress(f, c, parts));
+    f->layer++;
+    enter(f, f->layer < c->info->n_layers ? KVRI_FWD_KV : KVRI_FWD_HEAD);
+    return KVR_OK;
+}
+
+static kvr_status step_embed(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
+    const kvri_rows r = next_rows(f, plan->batch_tokens);
+    KVRI_TRY(kvri_layer_embed(c, &r, parts->tokens + r.first_token));
+    f->at += r.rows;
+    if (f->at == f->n) enter(f, KVRI_FWD_KV);
+    return KVR_OK;
+}
+
+static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
+                          kvri_forward_news *out) {
+    const int last_layer = f->layer + 1 == c->info->n_layers;
+    if (f->at == 0) KVRI_TRY(settle(c, &f->pace[f->layer % KVRI_PACE]));
+    const kvri_rows r = next_rows(f, plan->batch_tokens);
+    KVRI_TRY(kvri_layer_keys_values(c, f->layer, &r));
+    f->at += r.rows;
+    if (f->at < f->n) return KVR_OK;
+    out->kv_of_layer = (int)f->layer;
+    if (last_layer && f->goal == KVRI_GOAL_CACHE) return leave_layer(f, c, parts); /* nobody reads what would follow */
+    enter(f, KVRI_FWD_PREFIX);
+    return KVR_OK;
+}
+
+static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
+    const int last_layer = f->layer + 1 == c->info->n_layers;
+    const int whole_chunk_in_h = f->n <= plan->batch_tokens;
+    if (last_layer && f->goal == KVRI_GOAL_LAST && f->n > 1) f->at = f->n - 1; /* only the last token is read */
+    const kvri_rows r = next_rows(f, plan->batch_tokens);
+    KVRI_TRY(kvri_layer_attend(c, f->layer, &r, whole_chunk_in_h && r.rows == f->n));
+    f->at += r.rows;
+    return f->at == f->n ? leave_layer(f, c, parts) : KVR_OK;
+}
+
+static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+    if (f->goal == KVRI_GOAL_CACHE) return KVR_END;
+    if (f->goal == KVRI_GOAL_LAST) f->at = f->n - 1;
+    KVRI_TRY(kvri_layer_head(c, f->at));
+    KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, &f->logits_fence));
+    f->stage = KVRI_FWD_READ;
+    return c->backend->flush != NULL ? c->backend->flush(c->backend->user) : KVR_OK;
+}
+
+static kvr_status step_read(kvri_forward *f, const kvri_compute *c, kvri_forward_news *out) {
+    KVRI_TRY(settle(c, &f->logits_fence));
+    out->logits_ready = 1;
+    out->position = f->first + f->at;
+    f->at++;
+    f->stage = KVRI_FWD_HEAD;
+    return KVR_OK;
+}
+
+kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
+                             uint32_t prefix_tokens, kvri_forward_news *out) {
+    kvr_status status = KVR_END;
+    memset(out, 0, sizeof *out);
+    out->kv_of_layer = -1;
+    switch (f->stage) {
+    case KVRI_FWD_IDLE: return KVR_END;
+    case KVRI_FWD_EMBED: status = step_embed(f, c, plan, parts); break;
+    case KVRI_FWD_KV: status = step_kv(f, c, plan, parts, out); break;
+    case KVRI_FWD_PREFIX:
+        if (prefix_tokens < f->first) return KVR_AGAIN;
+        enter(f, KVRI_FWD_ATTEND);
+        status = KVR_OK;
+        break;
+    case KVRI_FWD_ATTEND: status = step_attend(f, c, plan, parts); break;
+    case KVRI_FWD_HEAD:
+        status = f->at == f->n ? KVR_END : step_head(f, c, parts);
+        if (status == KVR_END) status = kvri_forward_drain(f, c) == KVR_AGAIN ? KVR_AGAIN : KVR_END;
+        break;
+    case KVRI_FWD_READ: status = step_read(f, c, out); break;
+    }
+    if (status == KVR_OK) f->steps++;
+    if (status == KVR_END) f->stage = KVRI_FWD_IDLE;
+    return status;
+}
+
+kvr_fence kvri_forward_fence(const kvri_forward *f) {
+    if (f->stage == KVRI_FWD_READ) return f->logits_fence;
+    if (f->stage == KVRI_FWD_KV && f->at == 0) return f->pace[f->layer % KVRI_PACE];
+    if (f->stage == KVRI_FWD_HEAD)
+        for (uint32_t i = 0; i < KVRI_PACE; i++)
+            if (f->pace[i] != 0) return f->pace[i];
+    return 0;
+}
+
+kvr_status kvri_forward_drain(kvri_forward *f, const kvri_compute *c) {
+    kvr_status status = KVR_OK;
+    for (uint32_t i = 0; i < KVRI_PACE; i++)
+        if (settle(c, &f->pace[i]) == KVR_AGAIN) status = KVR_AGAIN;
+    if (settle(c, &f->logits_fence) == KVR_AGAIN) status = KVR_AGAIN;
+    if (status == KVR_OK) f->stage = KVRI_FWD_IDLE;
+    return status;
+}

@@ -1,0 +1,53 @@
+/*
+ * kvr_forward.h - internal: a chunk of tokens through all layers, layer-major, as a state machine of bounded steps.
+ */
+#ifndef KVR_FORWARD_H
+#define KVR_FORWARD_H
+
+#include "kvr_layer.h"
+
+typedef enum kvri_forward_goal {
+    KVRI_GOAL_LAST = 0, /* logits of the last token */
+    KVRI_GOAL_ALL = 1,  /* logits of every token, one after the other */
+    KVRI_GOAL_CACHE = 2 /* keys and values only: a helper */
+} kvri_forward_goal;
+
+typedef enum kvri_forward_stage {
+    KVRI_FWD_IDLE = 0,
+    KVRI_FWD_EMBED,
+    KVRI_FWD_KV,     /* norm, K, V of a micro-batch */
+    KVRI_FWD_PREFIX, /* until keys and values of all tokens before the chunk are there */
+    KVRI_FWD_ATTEND, /* attention and feed-forward of a micro-batch */
+    KVRI_FWD_HEAD,
+    KVRI_FWD_READ /* until the logits are on the host */
+} kvri_forward_stage;
+
+typedef struct kvri_forward {
+    kvri_forward_stage stage;
+    kvri_forward_goal goal;
+    kvr_path path;
+    uint32_t first, n;  /* tokens [first, first + n) */
+    uint32_t layer, at; /* at: tokens of the chunk done in this stage */
+    uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
+    kvr_fence logits_fence;
+    kvr_fence pace[KVRI_PACE]; /* device progress marks, one per layer under way */
+} kvri_forward;
+
+/* What a step tells its caller. */
+typedef struct kvri_forward_news {
+    int kv_of_layer; /* layer whose own keys and values were just enqueued completely; -1 = none */
+    int logits_ready; /* logits of token `position` are on the host */
+    uint32_t position;
+} kvri_forward_news;
+
+void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal);
+/* prefix_tokens: how many tokens before the chunk have their keys and values of layer f->layer in the cache.
+ * KVR_OK: a step was made; KVR_AGAIN: waits for the device or the prefix; KVR_END: the chunk is done. */
+kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
+                             uint32_t prefix_tokens, kvri_forward_news *out);
+/* The fence that a waiting forward waits for; 0 = none (it waits for the prefix, or works). */
+kvr_fence kvri_forward_fence(const kvri_forward *f);
+/* Forgets the work under way; fences are waited for by draining them first: KVR_AGAIN until the device is done. */
+kvr_status kvri_forward_drain(kvri_forward *f, const kvri_compute *c);
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * kvr_layout.h - internal: which device tensors a session has, and where everything lies in its memory. The same
+ * functions serve the plan (measure) and kvr_session_open (place).
+ */
+#ifndef KVR_LAYOUT_H
+#define KVR_LAYOUT_H
+
+#include "kvr/kvr_session.h"
+#include "kvr_carve.h"
+#include "kvr_model.h"
+#include "kvr_sample.h"
+
+/* X(name, rows, cols) of the activations; letters as in kvr_model.h, B = batch_tokens, C = chunk_tokens. */
+#define KVRI_WORK_TENSORS(X) \
+    X(KVRI_X, C, M)       /* the residual stream of the whole chunk */ \
+    X(KVRI_H, B, M)       /* a normalized micro-batch */ \
+    X(KVRI_Q, B, HD) \
+    X(KVRI_K, B, GD) \
+    X(KVRI_V, B, GD) \
+    X(KVRI_ATT, B, HD) \
+    X(KVRI_GATE, B, F) \
+    X(KVRI_UP, B, F) \
+    X(KVRI_LOGITS, ONE, V)
+
+typedef enum kvri_work_tensor {
+#define KVRI_ENUM(name, rows, cols) name,
+    KVRI_WORK_TENSORS(KVRI_ENUM)
+#undef KVRI_ENUM
+    KVRI_WORK_COUNT
+} kvri_work_tensor;
+
+/* Numbering of device tensors: weights, rope frequencies, activations, then K and V of layer 0, 1, ... */
+typedef struct kvri_ids {
+    uint32_t freq, work, kv, count;
+} kvri_ids;
+
+static inline kvr_view kvri_work(const kvri_ids *ids, kvri_work_tensor which, uint32_t row) {
+    const kvr_view v = {ids->work + (uint32_t)which, row};
+    return v;
+}
+static inline uint32_t kvri_keys(const kvri_ids *ids, uint32_t layer) { return ids->kv + 2 * layer; }
+static inline uint32_t kvri_values(const kvri_ids *ids, uint32_t layer) { return ids->kv + 2 * layer + 1; }
+
+#define KVRI_TX_SLOTS 2u /* frames being read back or waiting for the link */
+#define KVRI_PACE 2u     /* layers that may be enqueued ahead of the device */
+
+/* Everything in session memory. */
+typedef struct kvri_parts {
+    struct kvr_session *session;
+    float *freq;                  /* [rope_dims/2] */
+    int32_t *tokens;              /* [ctx_tokens] prompt and answer */
+    float *logits;                /* [V] */
+    kvri_candidate *candidates;   /* [V] */
+    float *pace;                  /* [KVRI_PACE][M] where progress marks are read to */
+    uint8_t *rx;                  /* [frame_bytes] */
+    uint8_t *tx[KVRI_TX_SLOTS];   /* [frame_bytes] each */
+    uint8_t *arrived;             /* [L][ceil(max_pieces/8)] bits */
+    uint32_t *arrived_tokens;     /* [L] */
+    uint32_t *outbox;             /* [L * max_pieces] */
+    char *addresses;              /* [max_boards][KVR_ADDRESS_CAP] */
+    void *backend_mem;
+} kvri_parts;
+
+/* What the backend is asked for, in the tensor list that lies in the model's memory (so the plan needs none of its
+ * own; the list is valid until the next call on the same model). freq may be NULL while measuring. NOMEM on overflow. */
+kvri_ids kvri_layout_ids(const kvr_model *model);
+kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const float *freq, kvr_backend_need *out);
+
+/* Bytes of each group of parts, for the plan's rows. */
+typedef struct kvri_parts_bytes {
+    uint64_t state, tokens, logits, link, chain, backend;
+} kvri_parts_bytes;
+
+/* Measures or places the session's own parts; the config fields and frame_bytes of plan are in force. */
+kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uint64_t backend_host_bytes,
+                               kvri_carve *carve, kvri_parts_bytes *out_bytes);
+
+/* Most pieces per layer that a session of this plan can meet. */
+uint32_t kvri_layout_max_pieces(const kvr_plan *plan);
+
+#endif
