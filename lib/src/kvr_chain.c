@@ -1,0 +1,54 @@
+/* What lead and helper have in common. */
+#include "kvr_chain.h"
+
+#include "kvr_error.h"
+#include "kvr_session_state.h"
+
+#include <string.h>
+
+kvr_status kvri_chain_receive(kvr_session *s, kvri_frame *out, size_t *out_bytes) {
+    kvri_chain *c = &s->chain;
+    kvr_status status = c->link.recv(c->link.user, s->parts.rx, (size_t)s->plan.frame_bytes, out_bytes);
+    if (status == KVR_OK) status = kvri_frame_open(s->parts.rx, *out_bytes, out);
+    if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+    return status;
+}
+
+kvr_status kvri_chain_send(kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
+                           uint32_t payload_bytes) {
+    kvri_chain *c = &s->chain;
+    kvri_frame f;
+    memset(&f, 0, sizeof f);
+    f.kind = (uint16_t)kind;
+    f.session = c->session;
+    f.epoch = c->epoch;
+    f.rank = rank;
+    f.payload_bytes = payload_bytes;
+    kvri_frame_seal(&f, bytes);
+    return c->link.send(c->link.user, peer, bytes, (size_t)KVRI_FRAME_HEADER + payload_bytes);
+}
+
+uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.peer_timeout_ms * 1000u / 8u; }
+
+kvri_hello kvri_chain_hello(const kvr_session *s) {
+    kvri_hello h;
+    memset(&h, 0, sizeof h);
+    h.fingerprint = s->model->info.fingerprint;
+    h.kv_dtype = s->plan.kv_dtype;
+    h.frame_tokens = s->plan.frame_tokens;
+    h.ctx_tokens = s->plan.ctx_tokens;
+    h.chunk_tokens = s->plan.chunk_tokens;
+    h.max_boards = s->plan.max_boards;
+    return h;
+}
+
+kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs) {
+    if (ours->fingerprint != theirs->fingerprint) return KVR_ERR_PEER_MODEL;
+    if (ours->kv_dtype != theirs->kv_dtype || ours->frame_tokens != theirs->frame_tokens) return KVR_ERR_PEER_KV;
+    return KVR_OK;
+}
+
+kvri_handover_env kvri_chain_env(kvr_session *s) {
+    const kvri_handover_env env = {&s->compute, &s->parts, &s->chain.link};
+    return env;
+}

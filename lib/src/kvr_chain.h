@@ -1,0 +1,89 @@
+/*
+ * kvr_chain.h - internal: who is in the chain and what each board is doing. The lead says HELLO, hands out the JOB, says
+ * GO when all boards have theirs, and watches; helpers answer with STATUS. Keys and values: kvr_handover.
+ */
+#ifndef KVR_CHAIN_H
+#define KVR_CHAIN_H
+
+#include "kvr_handover.h"
+
+typedef enum kvri_role { KVRI_ALONE = 0, KVRI_LEAD = 1, KVRI_HELPER = 2 } kvri_role;
+
+typedef enum kvri_chain_state {
+    KVRI_CHAIN_IDLE = 0, /* no job; a helper may or may not have met a lead */
+    KVRI_CHAIN_HELLO,    /* lead: until all boards have answered */
+    KVRI_CHAIN_JOB,      /* lead: until all boards are ready */
+    KVRI_CHAIN_READY,    /* helper: job accepted, waits for GO */
+    KVRI_CHAIN_RUN,      /* keys and values travel */
+    KVRI_CHAIN_DRAIN     /* helper: job dropped, device reads still under way */
+} kvri_chain_state;
+
+/* Frames that wait to be sent to a peer, sent lowest bit first. */
+enum {
+    KVRI_SEND_BYE = 1,
+    KVRI_SEND_ABORT = 2,
+    KVRI_SEND_HELLO = 4,
+    KVRI_SEND_JOB = 8,
+    KVRI_SEND_GO = 16,
+    KVRI_SEND_READY = 32,
+    KVRI_SEND_ALIVE = 64,
+    KVRI_SEND_DONE = 128,
+    KVRI_SEND_FAILED = 256
+};
+
+/* One board as another sees it. */
+typedef struct kvri_peer {
+    uint32_t pending; /* KVRI_SEND_ bits */
+    uint32_t met, ready, done;
+    uint32_t progress;
+    uint64_t seen_us;
+    uint64_t beat_us; /* when a sign of life was last sent to it */
+    kvri_hello hello;
+} kvri_peer;
+
+typedef struct kvri_chain {
+    kvr_link link;
+    int linked;
+    kvri_role role;
+    kvri_chain_state state;
+    uint64_t session;
+    uint32_t epoch;
+    uint32_t n_helpers; /* lead: boards given; a job may use fewer */
+    uint32_t n_used;    /* lead: helpers in this job */
+    char own_address[KVR_ADDRESS_CAP];
+    kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers by rank; helper: KVRI_SLOT_LEAD */
+    uint64_t since_us;       /* state entered */
+    uint64_t moved_us;       /* last sign of progress from anywhere */
+    uint64_t wait_prefix_from_us;
+    kvri_report report;      /* helper: last failure, until it is sent */
+    kvri_handover handover;
+} kvri_chain;
+
+struct kvr_session;
+
+/* Lead: starts a job over chain->handover.partition; tokens are in the session. */
+void kvri_lead_begin(struct kvr_session *s, uint64_t now_us);
+/* Lead: reads frames, sends what is due, watches the clocks. KVR_OK: something happened, KVR_AGAIN: not. Negative: the
+ * job failed; session error and failed_rank are set. */
+kvr_status kvri_lead_poll(struct kvr_session *s, uint64_t now_us);
+/* Lead: tells the boards of a job that it is off / that the lead leaves. */
+void kvri_lead_abort(struct kvr_session *s);
+void kvri_lead_bye(struct kvr_session *s);
+
+/* Helper: the same, plus its part of the forward pass. A failed job is reported, not returned. */
+kvr_status kvri_helper_poll(struct kvr_session *s, uint64_t now_us);
+
+/* Shared by both: one frame out of the inbox, opened. KVR_OK, KVR_AGAIN: none, KVR_ERR_FRAME: damaged and counted,
+ * KVR_ERR_PEER_WIRE: another version (header only), KVR_ERR_LINK. */
+kvr_status kvri_chain_receive(struct kvr_session *s, kvri_frame *out, size_t *out_bytes);
+/* Sends a frame whose payload was put behind the header in bytes. */
+kvr_status kvri_chain_send(struct kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
+                           uint32_t payload_bytes);
+/* How often boards give a sign of life. */
+uint64_t kvri_chain_beat_us(const struct kvr_session *s);
+kvri_hello kvri_chain_hello(const struct kvr_session *s);
+/* What makes two boards unfit for one chain; KVR_OK when they fit. */
+kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs);
+kvri_handover_env kvri_chain_env(struct kvr_session *s);
+
+#endif

@@ -1,0 +1,286 @@
+/* The lead: gathers the boards, hands out the job, watches until the last piece is here. */
+#include "kvr_chain.h"
+
+#include "kvr_error.h"
+#include "kvr_session_state.h"
+
+#include <string.h>
+
+#define MODULE "chain"
+#define FRAMES_PER_POLL 16u
+
+static kvr_status board_failed(kvr_session *s, uint32_t rank, kvr_status status, const char *text, const char *detail) {
+    if (s->error.status == KVR_OK) s->failed_rank = (int32_t)rank;
+    return kvri_fail_s(&s->error, status, MODULE, text, detail, strlen(detail));
+}
+
+static const char *address_of(const kvr_session *s, uint32_t rank) {
+    return s->parts.addresses + (size_t)rank * KVR_ADDRESS_CAP;
+}
+
+static void enter(kvr_session *s, kvri_chain_state state, uint64_t now_us) {
+    s->chain.state = state;
+    s->chain.since_us = s->chain.moved_us = now_us;
+    for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].seen_us = s->chain.peers[r].beat_us = now_us;
+}
+
+void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    kvri_handover *h = &c->handover;
+    c->n_used = h->partition.n_boards - 1;
+    c->epoch++;
+    h->rank = c->n_used;
+    h->session = c->session;
+    h->epoch = c->epoch;
+    kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        kvri_peer *p = &c->peers[r];
+        p->pending = (p->pending & (uint32_t)KVRI_SEND_ABORT) | (p->met ? 0u : (uint32_t)KVRI_SEND_HELLO);
+        p->ready = p->done = p->progress = 0;
+    }
+    enter(s, KVRI_CHAIN_HELLO, now_us);
+}
+
+/* --- out ----------------------------------------------------------------------------------------------------- */
+
+/* The lead passes on no keys and values, so its transmit buffer is free for what it has to say. */
+static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
+    kvri_chain *c = &s->chain;
+    const kvri_partition *p = &c->handover.partition;
+    uint8_t *bytes = s->parts.tx[0];
+    uint8_t *payload = bytes + KVRI_FRAME_HEADER;
+    kvri_frame_kind kind = KVRI_FRAME_ABORT;
+    uint32_t n = 0;
+    if (what == KVRI_SEND_BYE) kind = KVRI_FRAME_BYE;
+    if (what == KVRI_SEND_GO) kind = KVRI_FRAME_GO;
+    if (what == KVRI_SEND_HELLO) {
+        kvri_hello hello = kvri_chain_hello(s);
+        kind = KVRI_FRAME_HELLO;
+        memcpy(hello.address, c->own_address, sizeof hello.address);
+        n = kvri_hello_put(&hello, payload);
+    }
+    if (what == KVRI_SEND_ALIVE) {
+        kvri_report alive;
+        memset(&alive, 0, sizeof alive);
+        kind = KVRI_FRAME_STATUS;
+        alive.stage = KVRI_STAGE_WORKING;
+        n = kvri_report_put(&alive, payload);
+    }
+    if (what == KVRI_SEND_JOB) {
+        const uint32_t first = p->cut[rank], count = p->cut[rank + 1] - first;
+        const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, rank + 1);
+        kind = KVRI_FRAME_JOB;
+        n = kvri_job_put(rank, p->n_boards, next, p->cut, s->parts.tokens + first, count, payload);
+    }
+    /* HELLO tells a board its rank; all else carries the lead's */
+    return kvri_chain_send(s, rank, kind, kind == KVRI_FRAME_HELLO ? rank : c->n_used, bytes, n);
+}
+
+static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        kvri_peer *p = &c->peers[r];
+        if (c->state == KVRI_CHAIN_RUN && !p->done && now_us - p->beat_us >= kvri_chain_beat_us(s)) {
+            p->pending |= KVRI_SEND_ALIVE;
+            p->beat_us = now_us;
+        }
+        while (p->pending != 0) {
+            const uint32_t what = p->pending & (~p->pending + 1u); /* the lowest bit */
+            const kvr_status status = send_one(s, r, what);
+            if (status == KVR_AGAIN) break;
+            if (status != KVR_OK) return board_failed(s, r, status, "cannot send to the board at", address_of(s, r));
+            p->pending &= ~what;
+        }
+    }
+    return KVR_OK;
+}
+
+void kvri_lead_abort(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    if (c->role != KVRI_LEAD || c->state == KVRI_CHAIN_IDLE) return;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        c->peers[r].pending = c->peers[r].met ? KVRI_SEND_ABORT : 0;
+        c->peers[r].met = 0; /* say hello again: it may be another process by then */
+    }
+    send_pending(s, c->since_us); /* best effort: a board that does not hear it runs into its own timeout */
+    c->state = KVRI_CHAIN_IDLE;
+}
+
+void kvri_lead_bye(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    c->n_used = c->n_helpers;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        c->peers[r].pending = c->peers[r].met ? KVRI_SEND_BYE : 0;
+        c->peers[r].met = 0;
+    }
+    c->state = KVRI_CHAIN_IDLE;
+    send_pending(s, c->since_us);
+}
+
+/* --- in ------------------------------------------------------------------------------------------------------ */
+
+static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
+    kvri_peer *p = &s->chain.peers[rank];
+    const kvri_hello ours = kvri_chain_hello(s);
+    KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
+    switch ((int)kvri_chain_compare(&ours, &p->hello)) {
+    case KVR_ERR_PEER_MODEL:
+        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file; another one is at",
+                            address_of(s, rank));
+    case KVR_ERR_PEER_KV:
+        return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
+                            address_of(s, rank));
+    default: p->met = 1; return KVR_OK;
+    }
+}
+
+static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, uint64_t now_us) {
+    kvri_peer *p = &s->chain.peers[rank];
+    kvri_report report;
+    KVRI_TRY(kvri_report_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &report));
+    if (report.stage != KVRI_STAGE_REFUSED && f->epoch != s->chain.epoch) return KVR_ERR_FRAME; /* of an older job */
+    if (report.progress != p->progress) s->chain.moved_us = now_us;
+    p->progress = report.progress;
+    switch (report.stage) {
+    case KVRI_STAGE_READY: p->ready = 1; return KVR_OK;
+    case KVRI_STAGE_WORKING: return KVR_OK;
+    case KVRI_STAGE_DONE: p->done = 1; return KVR_OK;
+    case KVRI_STAGE_REFUSED:
+    case KVRI_STAGE_FAILED: break;
+    default: return KVR_ERR_FRAME;
+    }
+    const kvr_status own = report.status < 0 ? (kvr_status)report.status : KVR_ERR_PEER_FAILED;
+    const int refused = report.stage == KVRI_STAGE_REFUSED;
+    s->failed_rank = (int32_t)rank;
+    p->met = 0;
+    /* the board's own words go into the detail; the list gives the cause's text */
+    return kvri_fail_s(&s->error, refused ? own : KVR_ERR_PEER_FAILED, MODULE,
+                       refused ? "a board refused to take part:" : "a board failed:", report.text, strlen(report.text));
+}
+
+static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    if (f->session != c->session || f->rank >= c->n_used) return KVR_ERR_FRAME;
+    c->peers[f->rank].seen_us = now_us;
+    if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* the tail of a job that is over: DONE, a last sign of life */
+    switch (f->kind) {
+    case KVRI_FRAME_HELLO: return on_hello(s, f, f->rank);
+    case KVRI_FRAME_STATUS: return on_status(s, f, f->rank, now_us);
+    case KVRI_FRAME_KV: {
+        const kvri_handover_env env = kvri_chain_env(s);
+        if (f->epoch != c->epoch || (c->state != KVRI_CHAIN_JOB && c->state != KVRI_CHAIN_RUN)) return KVR_ERR_FRAME;
+        c->moved_us = now_us;
+        const kvr_status status = kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
+        return status == KVR_OK || status == KVR_ERR_FRAME ? status : kvri_session_device_failed(s, status);
+    }
+    default: return KVR_ERR_FRAME;
+    }
+}
+
+static kvr_status receive(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    kvr_status result = KVR_AGAIN;
+    for (uint32_t i = 0; i < FRAMES_PER_POLL; i++) {
+        kvri_frame f;
+        size_t n;
+        kvr_status status = kvri_chain_receive(s, &f, &n);
+        if (status == KVR_AGAIN) break;
+        result = KVR_OK;
+        if (status == KVR_ERR_PEER_WIRE && c->state == KVRI_CHAIN_HELLO)
+            return kvri_fail_n(&s->error, KVR_ERR_PEER_WIRE, MODULE, "install the same version of kvr on all boards",
+                               KVRI_WIRE_VERSION, f.version);
+        if (status == KVR_OK) {
+            status = on_frame(s, &f, now_us);
+            if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+        }
+        if (status < 0 && status != KVR_ERR_FRAME && status != KVR_ERR_PEER_WIRE) {
+            if (s->error.status == KVR_OK) kvri_fail(&s->error, status, MODULE, "the link failed while receiving");
+            return status;
+        }
+    }
+    return result;
+}
+
+/* --- states -------------------------------------------------------------------------------------------------- */
+
+static kvr_status check_limits(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    const kvri_partition *p = &c->handover.partition;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        const kvri_hello *h = &c->peers[r].hello;
+        if (p->cut[r + 1] > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
+            return board_failed(s, r, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
+                                address_of(s, r));
+    }
+    return KVR_OK;
+}
+
+static kvr_status check_clocks(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    const uint64_t limit = (uint64_t)s->plan.peer_timeout_ms * 1000u;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        const kvri_peer *p = &c->peers[r];
+        const int answered = c->state == KVRI_CHAIN_HELLO ? p->met != 0 : c->state == KVRI_CHAIN_JOB ? p->ready != 0 : 0;
+        if (c->state != KVRI_CHAIN_RUN && !answered && now_us - c->since_us > limit)
+            return board_failed(s, r, KVR_ERR_TIMEOUT, "a board does not answer: is `kvr board` running at", address_of(s, r));
+        if (c->state == KVRI_CHAIN_RUN && !p->done && now_us - p->seen_us > limit)
+            return board_failed(s, r, KVR_ERR_PEER_LOST, "no sign of life within the timeout from the board at",
+                                address_of(s, r));
+    }
+    if (c->state == KVRI_CHAIN_RUN && now_us - c->moved_us > limit)
+        return kvri_fail_n(&s->error, KVR_ERR_TIMEOUT, MODULE,
+                           "keys and values stopped arriving; wanted = tokens per layer, has = frames dropped as damaged",
+                           c->handover.partition.cut[c->n_used], c->handover.frames_dropped);
+    return KVR_OK;
+}
+
+static int all_boards(const kvr_session *s, int ready) {
+    for (uint32_t r = 0; r < s->chain.n_used; r++)
+        if (ready ? !s->chain.peers[r].ready : !s->chain.peers[r].met) return 0;
+    return 1;
+}
+
+static int all_sent(const kvr_session *s) {
+    for (uint32_t r = 0; r < s->chain.n_used; r++)
+        if (s->chain.peers[r].pending != 0) return 0;
+    return 1;
+}
+
+static void pend_all(kvr_session *s, uint32_t what) {
+    for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].pending |= what;
+}
+
+static int prefix_here(const kvr_session *s) {
+    const kvri_handover *h = &s->chain.handover;
+    for (uint32_t l = 0; l < h->n_layers; l++)
+        if (kvri_handover_prefix(h, &s->parts, l) < h->partition.cut[h->rank]) return 0;
+    return 1;
+}
+
+kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    const kvr_status received = receive(s, now_us);
+    if (received < 0) return received;
+    if (received == KVR_AGAIN) KVRI_TRY(check_clocks(s, now_us)); /* only with an empty inbox: we may have been away */
+    switch (c->state) {
+    case KVRI_CHAIN_HELLO:
+        if (!all_boards(s, 0)) break;
+        KVRI_TRY(check_limits(s));
+        pend_all(s, KVRI_SEND_JOB);
+        enter(s, KVRI_CHAIN_JOB, now_us);
+        break;
+    case KVRI_CHAIN_JOB:
+        if (!all_boards(s, 1)) break;
+        pend_all(s, KVRI_SEND_GO);
+        enter(s, KVRI_CHAIN_RUN, now_us);
+        break;
+    case KVRI_CHAIN_RUN:
+        if (prefix_here(s) && all_sent(s)) c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper */
+        break;
+    case KVRI_CHAIN_IDLE:
+    case KVRI_CHAIN_READY:
+    case KVRI_CHAIN_DRAIN: break;
+    }
+    KVRI_TRY(send_pending(s, now_us));
+    return received;
+}

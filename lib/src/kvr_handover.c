@@ -1,0 +1,182 @@
+#include "kvr_handover.h"
+
+#include "kvr_checked.h"
+#include "kvr_error.h"
+
+#include <string.h>
+
+/* layer << PIECE_BITS | piece; 1024 layers and 2^20 + 64 pieces fit 32 bits */
+#define PIECE_BITS 21u
+
+static int is_last(const kvri_handover *h) { return h->rank + 1 == h->partition.n_boards; }
+
+void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers) {
+    h->n_layers = n_layers;
+    h->out_head = h->out_tail = 0;
+    h->oldest_tx = 0;
+    h->frames_in = h->frames_out = h->bytes_in = h->bytes_out = h->frames_dropped = 0;
+    memset(h->tx, 0, sizeof h->tx);
+    memset(parts->arrived, 0, (size_t)(n_layers * kvri_ceil_div(h->cap_pieces, 8)));
+    memset(parts->arrived_tokens, 0, (size_t)n_layers * sizeof *parts->arrived_tokens);
+}
+
+/* A piece enters the outbox at most once per layer, so it never grows past n_layers * cap_pieces. */
+static void queue_piece(kvri_handover *h, const kvri_parts *parts, uint32_t layer, uint32_t piece) {
+    parts->outbox[h->out_tail++] = layer << PIECE_BITS | piece;
+}
+
+void kvri_handover_offer(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    if (is_last(h)) return;
+    for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
+        queue_piece(h, parts, layer, p);
+}
+
+static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, const uint8_t *bytes, uint32_t payload) {
+    const size_t n = (size_t)KVRI_FRAME_HEADER + payload;
+    const kvr_status status = env->link->send(env->link->user, KVRI_SLOT_NEXT, bytes, n);
+    if (status != KVR_OK) return status;
+    h->frames_out++;
+    h->bytes_out += n;
+    return KVR_OK;
+}
+
+kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
+                                uint8_t *bytes) {
+    const uint32_t piece = kvri_partition_find(&h->partition, frame->first, frame->count);
+    if (h->rank == 0 || frame->rank != h->rank - 1 || frame->layer >= h->n_layers || frame->dtype != h->kv_dtype ||
+        piece == UINT32_MAX || piece >= h->partition.first_piece[h->rank] ||
+        frame->payload_bytes != 2ull * frame->count * h->kv_row_bytes)
+        return KVR_ERR_FRAME;
+    uint8_t *bits = env->parts->arrived + frame->layer * kvri_ceil_div(h->cap_pieces, 8) + piece / 8;
+    const uint8_t bit = (uint8_t)(1u << (piece & 7u));
+    if (*bits & bit) return KVR_ERR_FRAME;
+
+    if (!is_last(h)) { /* cut-through: relay before the local copy */
+        kvri_frame relay = *frame;
+        relay.rank = h->rank;
+        kvri_frame_restamp(&relay, bytes);
+        const kvr_status sent = send_next(h, env, bytes, frame->payload_bytes);
+        if (sent == KVR_AGAIN) queue_piece(h, env->parts, frame->layer, piece);
+        else if (sent != KVR_OK) return sent;
+    }
+    const kvr_backend *b = env->compute->backend;
+    const kvri_ids *ids = &env->compute->ids;
+    const uint8_t *keys = bytes + KVRI_FRAME_HEADER;
+    const uint8_t *values = keys + (size_t)frame->count * h->kv_row_bytes;
+    const kvr_view k = {kvri_keys(ids, frame->layer), frame->first};
+    const kvr_view v = {kvri_values(ids, frame->layer), frame->first};
+    KVRI_TRY(b->write(b->user, k, frame->count, keys));
+    KVRI_TRY(b->write(b->user, v, frame->count, values));
+    *bits |= bit;
+    env->parts->arrived_tokens[frame->layer] += frame->count;
+    h->frames_in++;
+    h->bytes_in += (uint64_t)KVRI_FRAME_HEADER + frame->payload_bytes;
+    return KVR_OK;
+}
+
+static uint32_t payload_bytes(const kvri_handover *h, uint32_t count) { return 2u * count * h->kv_row_bytes; }
+
+/* Starts to read the next queued piece back into a free buffer. */
+static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
+    const kvr_backend *b = env->compute->backend;
+    const kvri_ids *ids = &env->compute->ids;
+    const uint32_t entry = env->parts->outbox[h->out_head];
+    kvri_tx *tx = &h->tx[slot];
+    uint32_t first, count;
+    tx->layer = entry >> PIECE_BITS;
+    tx->piece = entry & ((1u << PIECE_BITS) - 1u);
+    kvri_partition_piece(&h->partition, tx->piece, &first, &count);
+    uint8_t *payload = env->parts->tx[slot] + KVRI_FRAME_HEADER;
+    const kvr_view k = {kvri_keys(ids, tx->layer), first};
+    const kvr_view v = {kvri_values(ids, tx->layer), first};
+    KVRI_TRY(b->read(b->user, k, count, payload, &tx->fences[0]));
+    tx->busy = 1;
+    h->out_head++;
+    KVRI_TRY(b->read(b->user, v, count, payload + (size_t)count * h->kv_row_bytes, &tx->fences[1]));
+    return b->flush != NULL ? b->flush(b->user) : KVR_OK;
+}
+
+static kvr_status settle_fences(const kvri_compute *c, kvri_tx *tx) {
+    for (uint32_t i = 0; i < 2; i++) {
+        if (tx->fences[i] == 0) continue;
+        const kvr_status status = c->backend->done(c->backend->user, tx->fences[i]);
+        if (status == KVR_AGAIN) return KVR_AGAIN;
+        tx->fences[i] = 0;
+        if (status != KVR_OK) return status;
+    }
+    return KVR_OK;
+}
+
+static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
+    kvri_tx *tx = &h->tx[slot];
+    uint32_t first, count;
+    kvri_partition_piece(&h->partition, tx->piece, &first, &count);
+    if (tx->busy == 1) {
+        KVRI_TRY(settle_fences(env->compute, tx));
+        kvri_frame f;
+        memset(&f, 0, sizeof f);
+        f.kind = KVRI_FRAME_KV;
+        f.session = h->session;
+        f.epoch = h->epoch;
+        f.rank = h->rank;
+        f.layer = tx->layer;
+        f.first = first;
+        f.count = count;
+        f.dtype = h->kv_dtype;
+        f.payload_bytes = payload_bytes(h, count);
+        kvri_frame_seal(&f, env->parts->tx[slot]);
+        tx->busy = 2;
+    }
+    KVRI_TRY(send_next(h, env, env->parts->tx[slot], payload_bytes(h, count)));
+    tx->busy = 0;
+    return KVR_OK;
+}
+
+kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env) {
+    kvr_status result = KVR_AGAIN;
+    for (uint32_t turn = 0; turn < KVRI_TX_SLOTS; turn++) {
+        const uint32_t slot = h->oldest_tx;
+        if (h->tx[slot].busy == 0) break;
+        const kvr_status status = move_tx(h, env, slot);
+        if (status == KVR_AGAIN) break;
+        if (status != KVR_OK) return status;
+        h->oldest_tx = (slot + 1) % KVRI_TX_SLOTS;
+        result = KVR_OK;
+    }
+    for (uint32_t i = 0; i < KVRI_TX_SLOTS && h->out_head < h->out_tail; i++) {
+        const uint32_t slot = (h->oldest_tx + i) % KVRI_TX_SLOTS;
+        if (h->tx[slot].busy != 0) continue;
+        KVRI_TRY(start_read(h, env, slot));
+        result = KVR_OK;
+    }
+    return result;
+}
+
+uint32_t kvri_handover_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    return h->rank == 0 ? 0 : parts->arrived_tokens[layer];
+}
+
+int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts) {
+    for (uint32_t l = 0; l < h->n_layers; l++)
+        if (parts->arrived_tokens[l] < h->partition.cut[h->rank]) return 0;
+    if (h->out_head < h->out_tail) return 0;
+    for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++)
+        if (h->tx[i].busy != 0) return 0;
+    return 1;
+}
+
+int kvri_handover_reading(const kvri_handover *h) {
+    for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++)
+        if (h->tx[i].busy == 1) return 1;
+    return 0;
+}
+
+kvr_status kvri_handover_drain(kvri_handover *h, const kvri_compute *c) {
+    kvr_status result = KVR_OK;
+    for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++) {
+        if (h->tx[i].busy == 1 && settle_fences(c, &h->tx[i]) == KVR_AGAIN) result = KVR_AGAIN;
+        else h->tx[i].busy = 0;
+    }
+    if (result == KVR_OK) h->out_head = h->out_tail = 0;
+    return result;
+}

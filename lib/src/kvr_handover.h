@@ -1,0 +1,60 @@
+/*
+ * kvr_handover.h - internal: keys and values on their way along the chain. Arriving pieces go straight to their reserved
+ * place in the cache and are relayed at once; own pieces are read back from the cache. Nothing is kept twice: what
+ * cannot be sent now is only remembered by number and read back later.
+ */
+#ifndef KVR_HANDOVER_H
+#define KVR_HANDOVER_H
+
+#include "kvr_frame.h"
+#include "kvr_layer.h"
+#include "kvr_partition.h"
+
+#define KVRI_SLOT_LEAD 0u /* a helper's peers on its link; a lead's are its helpers, rank by rank */
+#define KVRI_SLOT_NEXT 1u
+#define KVRI_SLOT_REFUSE 2u
+
+typedef struct kvri_tx {
+    uint32_t busy; /* 0 free, 1 being read back, 2 ready to send */
+    uint32_t layer, piece;
+    kvr_fence fences[2];
+} kvri_tx;
+
+typedef struct kvri_handover {
+    kvri_partition partition;
+    uint32_t rank, n_layers, kv_dtype, kv_row_bytes;
+    uint32_t cap_pieces;
+    uint64_t session;
+    uint32_t epoch;
+    uint32_t out_head, out_tail; /* outbox[out_head .. out_tail) waits to be read back and sent */
+    uint32_t oldest_tx;
+    kvri_tx tx[KVRI_TX_SLOTS];
+    uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
+} kvri_handover;
+
+/* What the functions work on besides their own state. */
+typedef struct kvri_handover_env {
+    const kvri_compute *compute;
+    const kvri_parts *parts;
+    const kvr_link *link;
+} kvri_handover_env;
+
+void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers);
+/* Own keys and values of a layer are enqueued: queue their pieces for the next rank. */
+void kvri_handover_offer(kvri_handover *h, const kvri_parts *parts, uint32_t layer);
+/* A KV frame of this session and epoch. frame bytes: the whole frame, its header is restamped for the relay.
+ * KVR_OK, or KVR_ERR_FRAME: not a piece of this job, a wrong size or type, or there already. */
+kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
+                                uint8_t *bytes);
+/* Moves the outbox on. KVR_OK: something moved; KVR_AGAIN: nothing to move now. */
+kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env);
+/* Tokens before this rank's chunk whose keys and values of a layer have arrived. */
+uint32_t kvri_handover_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer);
+/* 1: the whole prefix arrived in all layers and nothing waits to be sent. */
+int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts);
+/* 1: a frame is being read back from the device. */
+int kvri_handover_reading(const kvri_handover *h);
+/* Waits out the reads under way: KVR_AGAIN until the buffers are free. */
+kvr_status kvri_handover_drain(kvri_handover *h, const kvri_compute *c);
+
+#endif

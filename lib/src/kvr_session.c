@@ -1,0 +1,385 @@
+/*
+ * The session as a state machine: gather the boards, prefill, sample, decode, end. See kvri_phase.
+ */
+#include "kvr_session_state.h"
+
+#include "kvr_checked.h"
+#include "kvr_error.h"
+#include "kvr_plan_core.h"
+
+#include <string.h>
+
+#define MODULE "session"
+#define DEFAULT_REPEAT_LAST 64u
+#define LONGEST_IDLE_US 50000u /* waiting for the network: how often to look at the clocks */
+#define DEVICE_IDLE_US 200u    /* waiting for device and network at once */
+
+uint64_t kvri_session_now(const kvr_session *s) { return s->port.now_us(s->port.user); }
+
+kvr_status kvri_session_device_failed(kvr_session *s, kvr_status status) {
+    if (s->error.status == KVR_OK && s->backend.explain != NULL) s->backend.explain(s->backend.user, &s->error);
+    return kvri_fail(&s->error, status, MODULE, "an operator failed");
+}
+
+/* --- open, close --------------------------------------------------------------------------------------------- */
+
+kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model, const kvr_config *config,
+                            const kvr_backend *backend, const kvr_port *port, kvr_session **out_session,
+                            kvr_error *error) {
+    kvr_plan plan;
+    kvr_backend_size size;
+    kvr_backend_need need;
+    kvri_parts_bytes bytes;
+    kvri_carve carve = {mem, 0, 0};
+    if (mem == NULL || model == NULL || backend == NULL || port == NULL || port->now_us == NULL || out_session == NULL ||
+        ((uintptr_t)mem & (KVRI_CARVE_ALIGN - 1)) != 0)
+        return kvri_fail(error, KVR_ERR_ARG, MODULE, "mem must be aligned to 64 bytes; only config may be NULL, and the "
+                                                     "port needs a clock");
+    KVRI_TRY(kvri_plan_compute(model, config, backend, &plan, &size, error));
+    if (mem_bytes < plan.region_bytes[KVR_REGION_SESSION])
+        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE,
+                           "the session's memory is too small: give what kvr_plan_make says, or lower ctx_tokens",
+                           plan.region_bytes[KVR_REGION_SESSION], mem_bytes);
+    const kvri_parts parts = kvri_layout_session(model, &plan, size.host_bytes, &carve, &bytes);
+    kvri_model_rope_freq(model, parts.freq);
+    KVRI_TRY(kvri_layout_need(model, &plan, parts.freq, &need));
+    KVRI_TRY(backend->open(backend->user, &need, parts.backend_mem, (size_t)size.host_bytes, error));
+
+    kvr_session *s = parts.session;
+    memset(s, 0, sizeof *s);
+    s->plan = plan;
+    s->model = model;
+    s->backend = *backend;
+    s->port = *port;
+    s->parts = parts;
+    s->compute.backend = &s->backend;
+    s->compute.info = &model->info;
+    s->compute.ids = kvri_layout_ids(model);
+    s->compute.head = kvri_model_head(model);
+    s->failed_rank = -1;
+    kvri_handover *h = &s->chain.handover;
+    h->kv_dtype = plan.kv_dtype;
+    h->kv_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
+    h->cap_pieces = kvri_layout_max_pieces(&plan);
+    *out_session = s;
+    return KVR_OK;
+}
+
+void kvr_session_close(kvr_session *s) {
+    if (s != NULL) s->backend.close(s->backend.user);
+}
+
+const kvr_plan *kvr_session_get_plan(const kvr_session *s) { return &s->plan; }
+const float *kvr_session_logits(const kvr_session *s) { return s->parts.logits; }
+const kvr_error *kvr_session_get_error(const kvr_session *s) { return &s->error; }
+int32_t kvr_session_failed_rank(const kvr_session *s) { return s->failed_rank; }
+
+/* --- chain --------------------------------------------------------------------------------------------------- */
+
+kvr_status kvr_session_set_link(kvr_session *s, const kvr_link *link) {
+    if (s->plan.max_boards < 2 || link == NULL) return KVR_ERR_ARG;
+    s->chain.link = *link;
+    s->chain.linked = 1;
+    return KVR_OK;
+}
+
+static kvr_status copy_address(const char *from, char *to) {
+    const void *end = from != NULL ? memchr(from, 0, KVR_ADDRESS_CAP) : NULL;
+    if (end == NULL) return KVR_ERR_ADDRESS;
+    memset(to, 0, KVR_ADDRESS_CAP);
+    memcpy(to, from, (size_t)((const char *)end - from));
+    return KVR_OK;
+}
+
+kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addresses, uint32_t n_helpers,
+                                  const char *own_address) {
+    kvri_chain *c = &s->chain;
+    if (!c->linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    if (n_helpers == 0 || n_helpers >= s->plan.max_boards) return KVR_ERR_ARG;
+    KVRI_TRY(copy_address(own_address, c->own_address));
+    for (uint32_t r = 0; r < n_helpers; r++) {
+        char *place = s->parts.addresses + (size_t)r * KVR_ADDRESS_CAP;
+        KVRI_TRY(copy_address(helper_addresses[r], place));
+        KVRI_TRY(c->link.connect(c->link.user, r, place));
+    }
+    memset(c->peers, 0, sizeof c->peers);
+    c->n_helpers = n_helpers;
+    c->role = KVRI_LEAD;
+    /* Distinguishes leads and restarts of the same lead; damage and confusion, not malice, are what it guards against. */
+    c->session = (kvri_session_now(s) + 1u) * 0x9e3779b97f4a7c15ull ^ kvri_frame_check(c->own_address, KVR_ADDRESS_CAP);
+    c->epoch = 0;
+    return KVR_OK;
+}
+
+kvr_status kvr_session_serve(kvr_session *s) {
+    if (!s->chain.linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    s->chain.role = KVRI_HELPER;
+    s->phase = KVRI_PHASE_SERVE;
+    return KVR_OK;
+}
+
+kvr_status kvr_session_dismiss(kvr_session *s) {
+    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    kvri_lead_bye(s);
+    return KVR_OK;
+}
+
+/* --- the question -------------------------------------------------------------------------------------------- */
+
+static kvr_status refuse(kvr_session *s, kvr_status status, const char *text, uint64_t wanted, uint64_t had) {
+    return kvri_fail_n(&s->error, status, MODULE, text, wanted, had);
+}
+
+static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_boards) {
+    const uint32_t n_vocab = s->model->info.n_vocab;
+    if (s->phase != KVRI_PHASE_IDLE) return refuse(s, KVR_ERR_STATE, "a question is under way, or this is a helper", 0, 0);
+    if (p->ids == NULL || p->n_ids == 0) return refuse(s, KVR_ERR_ARG, "an empty prompt", 0, 0);
+    if (p->n_ids > s->plan.ctx_tokens)
+        return refuse(s, KVR_ERR_CTX_FULL, "the prompt is longer than the context: raise ctx_tokens or shorten it",
+                      p->n_ids, s->plan.ctx_tokens);
+    if (!kvri_sampling_valid(&p->sampling)) return refuse(s, KVR_ERR_ARG, "a sampling field is out of its range", 0, 0);
+    for (uint32_t i = 0; i < p->n_ids; i++)
+        if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= n_vocab)
+            return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
+    if (n_boards > 1 && (s->chain.role != KVRI_LEAD || n_boards > s->chain.n_helpers + 1))
+        return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards, s->chain.n_helpers + 1);
+    if (n_boards > 1 && p->all_logits)
+        return refuse(s, KVR_ERR_ARG, "logits of every token are for a single board", 1, n_boards);
+    return KVR_OK;
+}
+
+kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
+    if (s == NULL || p == NULL) return KVR_ERR_ARG;
+    const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
+    const int busy = s->phase != KVRI_PHASE_IDLE;
+    kvri_partition partition;
+    if (!busy) memset(&s->error, 0, sizeof s->error);
+    s->failed_rank = -1;
+    KVRI_TRY(check_prompt(s, p, n_boards));
+    if (kvri_partition_make(p->n_ids, n_boards, n_boards > 1 ? p->partition : NULL, s->plan.frame_tokens, &partition) !=
+        KVR_OK)
+        return refuse(s, KVR_ERR_PARTITION, "every board needs at least one token, and all chunks together the prompt",
+                      p->n_ids, n_boards);
+    const uint32_t first = partition.cut[n_boards - 1];
+    if (p->n_ids - first > s->plan.chunk_tokens)
+        return refuse(s, KVR_ERR_PARTITION, "the last chunk is longer than this board's chunk_tokens", p->n_ids - first,
+                      s->plan.chunk_tokens);
+    memcpy(s->parts.tokens, p->ids, p->n_ids * sizeof *p->ids);
+    s->n_prompt = s->n_tokens = p->n_ids;
+    s->n_new = s->is_eos = 0;
+    s->max_new = p->max_new_tokens;
+    s->ignore_eos = p->ignore_eos;
+    s->sampling = p->sampling;
+    s->rng = p->sampling.seed;
+    memset(&s->stats, 0, sizeof s->stats);
+    s->stats.struct_bytes = sizeof s->stats;
+    s->stats.n_prompt_tokens = p->n_ids;
+    s->stats.n_boards = n_boards;
+    s->stats.own_first = first;
+    s->stats.own_tokens = p->n_ids - first;
+    s->start_us = s->first_token_us = kvri_session_now(s);
+    s->chain.wait_prefix_from_us = 0;
+    kvri_forward_begin(&s->forward, first, p->n_ids - first, KVR_PATH_PREFILL,
+                       p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
+    s->chain.handover.partition = partition;
+    s->chain.handover.rank = n_boards - 1;
+    s->phase = KVRI_PHASE_PREFILL;
+    if (n_boards > 1) {
+        kvri_lead_begin(s, s->start_us);
+        s->phase = KVRI_PHASE_GATHER;
+    }
+    return KVR_OK;
+}
+
+/* --- poll ---------------------------------------------------------------------------------------------------- */
+
+/* Ends the question; what the device still does is waited out before the next one. */
+static kvr_status give_up(kvr_session *s, kvr_status status) {
+    kvri_lead_abort(s);
+    s->phase = KVRI_PHASE_DRAIN;
+    s->drain_status = status;
+    return KVR_OK;
+}
+
+static void add_wait(kvr_session *s, int waits, uint64_t now_us) {
+    uint64_t *from = &s->chain.wait_prefix_from_us;
+    if (waits && *from == 0) *from = now_us;
+    if (!waits && *from != 0) {
+        s->stats.wait_prefix_us += now_us - *from;
+        *from = 0;
+    }
+}
+
+static void report_progress(kvr_session *s, kvr_event *out) {
+    out->kind = KVR_EVENT_PROGRESS;
+    out->total = s->model->info.n_layers * s->forward.n;
+    out->done = s->forward.layer * s->forward.n;
+    if (s->forward.stage == KVRI_FWD_ATTEND) out->done += s->forward.at;
+    if (out->done > out->total) out->done = out->total;
+}
+
+/* One step of the forward pass, prefill or decode. */
+static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) {
+    kvri_forward *f = &s->forward;
+    kvri_forward_news news;
+    const int at_prefix = f->stage == KVRI_FWD_PREFIX;
+    const uint32_t prefix = s->stats.n_boards > 1 && s->phase == KVRI_PHASE_PREFILL
+                                ? at_prefix ? kvri_handover_prefix(&s->chain.handover, &s->parts, f->layer) : 0
+                                : f->first; /* alone, or decoding: everything before is ours */
+    const kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, prefix, &news);
+    if (status < 0) {
+        kvri_session_device_failed(s, status);
+        return give_up(s, status);
+    }
+    add_wait(s, at_prefix && status == KVR_AGAIN, now_us);
+    if (status == KVR_AGAIN) return KVR_AGAIN;
+    if (status == KVR_END) {
+        s->phase = KVRI_PHASE_SAMPLE;
+        return KVR_OK;
+    }
+    if (news.logits_ready) {
+        out->kind = KVR_EVENT_LOGITS;
+        out->position = news.position;
+    } else if (s->phase == KVRI_PHASE_PREFILL) {
+        report_progress(s, out);
+    }
+    return KVR_OK;
+}
+
+static void end_question(kvr_session *s, uint32_t is_eos) {
+    s->phase = KVRI_PHASE_ENDING;
+    s->is_eos = is_eos;
+}
+
+static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
+    int32_t id = -1;
+    if (s->n_new == s->max_new || s->n_tokens > s->plan.ctx_tokens) {
+        if (s->n_new == 0) s->stats.ttft_us = now_us - s->start_us; /* prefill only */
+        end_question(s, 0);
+        return KVR_OK;
+    }
+    const uint32_t last = s->sampling.repeat_last_tokens != 0 ? s->sampling.repeat_last_tokens : DEFAULT_REPEAT_LAST;
+    const uint32_t n_recent = (uint32_t)kvri_min(last, s->n_tokens);
+    const kvr_status status = kvri_sample(&s->sampling, s->parts.logits, s->model->info.n_vocab,
+                                          s->parts.tokens + (s->n_tokens - n_recent), n_recent, &s->rng,
+                                          s->parts.candidates, &id);
+    if (status != KVR_OK) {
+        kvri_fail(&s->error, status, MODULE, "the logits hold no number to choose from: the file's weights are damaged");
+        return give_up(s, status);
+    }
+    if (s->n_new == 0) {
+        s->first_token_us = now_us;
+        s->stats.ttft_us = now_us - s->start_us;
+    }
+    s->stats.decode_us = now_us - s->first_token_us;
+    if (id == s->model->info.eos_id && !s->ignore_eos) {
+        end_question(s, 1);
+        return KVR_OK;
+    }
+    s->n_new++;
+    s->stats.n_new_tokens = s->n_new;
+    out->kind = KVR_EVENT_TOKEN;
+    out->id = id;
+    out->position = s->n_tokens;
+    if (s->n_new == s->max_new || s->n_tokens == s->plan.ctx_tokens) {
+        end_question(s, 0); /* no place, or no need, for another step */
+        return KVR_OK;
+    }
+    s->parts.tokens[s->n_tokens] = id;
+    kvri_forward_begin(&s->forward, s->n_tokens, 1, KVR_PATH_DECODE, KVRI_GOAL_LAST);
+    s->n_tokens++;
+    s->phase = KVRI_PHASE_DECODE;
+    return KVR_OK;
+}
+
+static kvr_status poll_lead(kvr_session *s, uint64_t now_us) {
+    if (s->chain.role != KVRI_LEAD || s->stats.n_boards < 2) return KVR_AGAIN;
+    if (s->phase == KVRI_PHASE_IDLE || s->phase == KVRI_PHASE_DRAIN) return KVR_AGAIN;
+    const kvri_chain_state before = s->chain.state;
+    const kvr_status status = kvri_lead_poll(s, now_us);
+    if (status < 0) {
+        kvri_fail(&s->error, status, MODULE, "the chain failed");
+        return give_up(s, status);
+    }
+    if (s->phase == KVRI_PHASE_GATHER && before == KVRI_CHAIN_JOB && s->chain.state != KVRI_CHAIN_JOB) {
+        s->stats.connect_us = now_us - s->start_us;
+        s->phase = KVRI_PHASE_PREFILL;
+    }
+    return status;
+}
+
+static void copy_counts(kvr_session *s) {
+    const kvri_handover *h = &s->chain.handover;
+    s->stats.frames_in = h->frames_in;
+    s->stats.frames_out = h->frames_out;
+    s->stats.bytes_in = h->bytes_in;
+    s->stats.bytes_out = h->bytes_out;
+    s->stats.frames_dropped = h->frames_dropped;
+}
+
+kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
+    memset(out, 0, sizeof *out);
+    const uint64_t now_us = kvri_session_now(s);
+    const kvr_status chain = poll_lead(s, now_us);
+    switch (s->phase) {
+    case KVRI_PHASE_IDLE: return KVR_END;
+    case KVRI_PHASE_SERVE: return kvri_helper_poll(s, now_us);
+    case KVRI_PHASE_GATHER: return chain;
+    case KVRI_PHASE_PREFILL:
+    case KVRI_PHASE_DECODE: {
+        const kvr_status status = poll_forward(s, now_us, out);
+        return status == KVR_AGAIN ? chain : status;
+    }
+    case KVRI_PHASE_SAMPLE: return poll_sample(s, now_us, out);
+    case KVRI_PHASE_ENDING:
+        if (s->stats.n_boards > 1) copy_counts(s);
+        out->kind = KVR_EVENT_END;
+        out->position = s->n_tokens;
+        out->is_eos = s->is_eos;
+        s->phase = KVRI_PHASE_IDLE;
+        return KVR_OK;
+    case KVRI_PHASE_DRAIN:
+        if (kvri_forward_drain(&s->forward, &s->compute) == KVR_AGAIN) return KVR_AGAIN;
+        s->phase = KVRI_PHASE_IDLE;
+        return s->drain_status;
+    }
+    return KVR_END;
+}
+
+void kvr_session_idle(kvr_session *s, uint64_t max_us) {
+    const kvri_chain *c = &s->chain;
+    const kvr_fence fence = kvri_forward_fence(&s->forward);
+    const int network = s->phase == KVRI_PHASE_SERVE || (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
+    if (fence != 0 && !network && s->backend.wait != NULL) {
+        s->backend.wait(s->backend.user, fence);
+        return;
+    }
+    const int device = fence != 0 || kvri_handover_reading(&c->handover);
+    if (network && !device && c->link.wait != NULL) {
+        c->link.wait(c->link.user, kvri_min(max_us, LONGEST_IDLE_US));
+    } else if (s->port.idle != NULL) {
+        s->port.idle(s->port.user, kvri_min(max_us, DEVICE_IDLE_US));
+    }
+}
+
+kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
+    for (;;) {
+        kvr_event event;
+        const kvr_status status = kvr_session_poll(s, &event);
+        if (status == KVR_END) return KVR_OK;
+        if (status < 0) return status;
+        if (status == KVR_AGAIN) kvr_session_idle(s, LONGEST_IDLE_US);
+        if (event.kind != KVR_EVENT_NONE && callback != NULL && callback(user, &event) != 0) kvr_session_stop(s);
+    }
+}
+
+kvr_status kvr_session_stop(kvr_session *s) {
+    if (s->phase == KVRI_PHASE_SERVE) {
+        s->phase = KVRI_PHASE_IDLE;
+        return KVR_OK;
+    }
+    if (s->phase != KVRI_PHASE_IDLE && s->phase != KVRI_PHASE_DRAIN) give_up(s, KVR_END);
+    return KVR_OK;
+}
+
+void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) { *out = s->stats; }

@@ -1,0 +1,49 @@
+/*
+ * kvr_session_state.h - internal: what a session is.
+ */
+#ifndef KVR_SESSION_STATE_H
+#define KVR_SESSION_STATE_H
+
+#include "kvr/kvr_session.h"
+#include "kvr_chain.h"
+#include "kvr_forward.h"
+
+typedef enum kvri_phase {
+    KVRI_PHASE_IDLE = 0,
+    KVRI_PHASE_GATHER,  /* lead: until the boards have their job */
+    KVRI_PHASE_PREFILL,
+    KVRI_PHASE_SAMPLE,  /* logits are here */
+    KVRI_PHASE_DECODE,
+    KVRI_PHASE_ENDING,  /* the last event is due */
+    KVRI_PHASE_DRAIN,   /* stopped or failed: the device still writes into our buffers */
+    KVRI_PHASE_SERVE    /* helper */
+} kvri_phase;
+
+struct kvr_session {
+    kvr_plan plan;
+    const kvr_model *model;
+    kvr_backend backend;
+    kvr_port port;
+    kvri_compute compute;
+    kvri_parts parts;
+    kvri_phase phase;
+    kvri_forward forward;
+    kvri_chain chain;
+    /* the question */
+    kvr_sampling sampling;
+    uint64_t rng;
+    uint32_t n_prompt, n_tokens, n_new, max_new;
+    uint32_t ignore_eos, is_eos;
+    /* what became of it */
+    kvr_error error;
+    int32_t failed_rank;
+    kvr_status drain_status; /* what poll returns once drained */
+    kvr_stats stats;
+    uint64_t start_us, first_token_us;
+};
+
+uint64_t kvri_session_now(const kvr_session *s);
+/* Records a failure of an operator, with the backend's own words. */
+kvr_status kvri_session_device_failed(kvr_session *s, kvr_status status);
+
+#endif
