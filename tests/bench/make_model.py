@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Writes a Llama model of any shape with random weights, for measuring and for comparing with other engines.
+
+    python3 tests/bench/make_model.py --type Q4_0 -o /tmp/1b-q4_0.gguf          # the 1.1B shape of TinyLlama
+    python3 tests/bench/make_model.py --layers 2 --dim 64 --ffn 160 --heads 4 --kv-heads 2 --vocab 320 --type Q8_0 -o x.gguf
+
+Needs numpy and gguf (PyPI). Weights are normal with variance 1/columns, so activations keep their size through the layers.
+"""
+import argparse
+
+import gguf
+import numpy as np
+
+TYPES = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16,
+         "Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--layers", type=int, default=22)
+    p.add_argument("--dim", type=int, default=2048)
+    p.add_argument("--ffn", type=int, default=5632)
+    p.add_argument("--heads", type=int, default=32)
+    p.add_argument("--kv-heads", type=int, default=4)
+    p.add_argument("--vocab", type=int, default=32000)
+    p.add_argument("--ctx", type=int, default=8192)
+    p.add_argument("--rope-scale", type=float, default=0.0, help="linear factor; 0 = none")
+    p.add_argument("--tied", action="store_true")
+    p.add_argument("--type", choices=TYPES, default="Q4_0")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("-o", "--out", required=True)
+    return p.parse_args()
+
+
+def vocabulary(n):
+    """<unk>, <s>, </s>, 256 bytes, then made-up words."""
+    texts = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+    texts += [f"\u2581w{i}" for i in range(n - len(texts))]
+    types = [2, 3, 3] + [6] * 256 + [1] * (n - 259)
+    return texts, types
+
+
+def main():
+    a = arguments()
+    rng = np.random.default_rng(a.seed)
+    w = gguf.GGUFWriter(a.out, "llama")
+    head_dim = a.dim // a.heads
+    w.add_name(f"random {a.type}")
+    w.add_context_length(a.ctx)
+    w.add_embedding_length(a.dim)
+    w.add_block_count(a.layers)
+    w.add_feed_forward_length(a.ffn)
+    w.add_head_count(a.heads)
+    w.add_head_count_kv(a.kv_heads)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_rope_dimension_count(head_dim)
+    w.add_rope_freq_base(10000.0)
+    w.add_vocab_size(a.vocab)
+    if a.rope_scale:
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(a.rope_scale)
+    texts, types = vocabulary(a.vocab)
+    w.add_tokenizer_model("llama")
+    w.add_token_list(texts)
+    w.add_token_scores([-float(i) for i in range(a.vocab)])
+    w.add_token_types(types)
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+    w.add_unk_token_id(0)
+
+    def matrix(name, rows, cols):
+        values = rng.standard_normal((rows, cols), dtype=np.float32) / np.sqrt(np.float32(cols))
+        kind = TYPES[a.type]
+        w.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+    def vector(name, n):
+        w.add_tensor(name, np.ones(n, np.float32) + 0.1 * rng.standard_normal(n, dtype=np.float32))
+
+    matrix("token_embd.weight", a.vocab, a.dim)
+    vector("output_norm.weight", a.dim)
+    if not a.tied:
+        matrix("output.weight", a.vocab, a.dim)
+    for i in range(a.layers):
+        b = f"blk.{i}."
+        vector(b + "attn_norm.weight", a.dim)
+        matrix(b + "attn_q.weight", a.heads * head_dim, a.dim)
+        matrix(b + "attn_k.weight", a.kv_heads * head_dim, a.dim)
+        matrix(b + "attn_v.weight", a.kv_heads * head_dim, a.dim)
+        matrix(b + "attn_output.weight", a.dim, a.heads * head_dim)
+        vector(b + "ffn_norm.weight", a.dim)
+        matrix(b + "ffn_gate.weight", a.ffn, a.dim)
+        matrix(b + "ffn_up.weight", a.ffn, a.dim)
+        matrix(b + "ffn_down.weight", a.dim, a.ffn)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+main()
