@@ -1,0 +1,320 @@
+#define _POSIX_C_SOURCE 200809L
+#include "kvr/kvr_zmq.h"
+#include "kvr_zmq_address.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <zmq.h>
+
+#if ZMQ_VERSION < ZMQ_MAKE_VERSION(4, 3, 3)
+#error kvr_zmq needs libzmq 4.3.3 or newer: older ones have known overflows in their decoders
+#endif
+
+#define CONNECT_TIMEOUT_MS 3000 /* a board that was off is tried again soon, not after minutes */
+#define RECONNECT_MS 100
+#define HANDSHAKE_TIMEOUT_MS 5000 /* a connection that never speaks ZMTP is closed */
+
+typedef struct slot {
+    void *push; /* NULL: not connected */
+    int full;   /* the last send said AGAIN */
+    char address[KVR_ADDRESS_CAP];
+} slot;
+
+struct kvr_zmq {
+    void *context;
+    void *inbox;
+    kvr_zmq_config config; /* with defaults in force; listen is NULL */
+    int native;
+    char endpoint[KVR_ADDRESS_CAP];
+    slot slots[]; /* [config.max_peers] */
+};
+
+static kvr_status fail(kvr_error *error, kvr_status status, const char *text, int native, const char *detail) {
+    if (error == NULL || error->status != KVR_OK) return status;
+    memset(error, 0, sizeof *error);
+    error->status = status;
+    error->module = "zmq";
+    error->text = text;
+    error->native = native;
+    for (size_t i = 0; detail != NULL && detail[i] != 0 && i + 1 < sizeof error->detail; i++) {
+        error->detail[i] = (detail[i] >= 0x20 && detail[i] <= 0x7e) ? detail[i] : '?';
+    }
+    return status;
+}
+
+static kvr_status link_failed(kvr_zmq *z) {
+    z->native = zmq_errno();
+    return KVR_ERR_LINK;
+}
+
+/* --- configuration ------------------------------------------------------------------------------------------- */
+
+/* Value in force of a field: its default for 0; 0 when out of range. */
+static uint32_t in_range(uint32_t value, uint32_t fallback, uint32_t most) {
+    if (value == 0) return fallback;
+    return value <= most ? value : 0;
+}
+
+/* Copies the fields the caller's version of the struct has and applies defaults. */
+static kvr_status read_config(const kvr_zmq_config *from, kvr_zmq_config *out) {
+    const size_t n = from->struct_bytes == 0 ? sizeof *out : from->struct_bytes;
+    if (n > sizeof *out) return KVR_ERR_ARG;
+    memset(out, 0, sizeof *out);
+    memcpy(out, from, n);
+    out->struct_bytes = sizeof *out;
+    out->hwm_frames = in_range(out->hwm_frames, 4, 64);
+    out->linger_ms = in_range(out->linger_ms, 1000, 60000);
+    out->heartbeat_timeout_ms = in_range(out->heartbeat_timeout_ms, 30000, 600000);
+    /* Several within a timeout: one that comes later than its predecessor expires breaks a healthy connection. */
+    const uint32_t quarter_ms = out->heartbeat_timeout_ms / 4;
+    out->heartbeat_ms = in_range(out->heartbeat_ms, quarter_ms < 2000 ? quarter_ms : 2000, quarter_ms);
+    const int valid = out->max_peers >= 1 && out->max_peers <= KVR_ZMQ_MAX_PEERS && out->frame_bytes >= 1 &&
+                      out->frame_bytes <= INT64_MAX && out->hwm_frames != 0 && out->linger_ms != 0 &&
+                      out->heartbeat_ms != 0 && out->heartbeat_timeout_ms != 0;
+    return valid ? KVR_OK : KVR_ERR_ARG;
+}
+
+/* All settings of a socket; the table in port/README.md has the reasons. 0 on failure. */
+static int apply_settings(void *socket, const kvr_zmq_config *c, int is_v6) {
+    /* TTL travels in tenths of a second in 16 bits. */
+    const int ttl_ms = c->heartbeat_timeout_ms < 6553000u ? (int)c->heartbeat_timeout_ms : 6553000;
+    const struct {
+        int option, value;
+    } settings[] = {
+        {ZMQ_SNDHWM, (int)c->hwm_frames},
+        {ZMQ_RCVHWM, (int)c->hwm_frames},
+        {ZMQ_LINGER, (int)c->linger_ms},
+        {ZMQ_IMMEDIATE, 0},
+        {ZMQ_IPV6, is_v6},
+        {ZMQ_HEARTBEAT_IVL, (int)c->heartbeat_ms},
+        {ZMQ_HEARTBEAT_TIMEOUT, (int)c->heartbeat_timeout_ms},
+        {ZMQ_HEARTBEAT_TTL, ttl_ms},
+        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS},
+        {ZMQ_CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS},
+        {ZMQ_RECONNECT_IVL, RECONNECT_MS},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (zmq_setsockopt(socket, settings[i].option, &settings[i].value, sizeof(int)) != 0) return 0;
+    }
+    const int64_t most = (int64_t)c->frame_bytes;
+    return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &most, sizeof most) == 0;
+}
+
+size_t kvr_zmq_bytes(uint32_t max_peers) {
+    if (max_peers < 1 || max_peers > KVR_ZMQ_MAX_PEERS) return 0;
+    return sizeof(kvr_zmq) + max_peers * sizeof(slot);
+}
+
+uint64_t kvr_zmq_library_bytes(const kvr_zmq_config *config, uint32_t peers) {
+    /* Measured on libzmq 4.3.4, x86-64: 1.4 MiB resident for the first object, most of it the library's code; 67 KiB of
+     * heap for each end of a connection. Each queue has one frame more on its way through the codec. */
+    const uint64_t fixed = 3u << 19;
+    const uint64_t each = 72u << 10;
+    kvr_zmq_config c;
+    if (read_config(config, &c) != KVR_OK) return UINT64_MAX;
+    const uint64_t connections = 2u * (uint64_t)peers;
+    const uint64_t frames = connections * (c.hwm_frames + 1u);
+    const uint64_t rest = fixed + connections * each;
+    if (frames != 0 && c.frame_bytes > (UINT64_MAX - rest) / frames) return UINT64_MAX;
+    return rest + frames * c.frame_bytes;
+}
+
+/* --- link ---------------------------------------------------------------------------------------------------- */
+
+static kvr_status zmq_link_connect(void *user, uint32_t peer, const char *address) {
+    kvr_zmq *const z = user;
+    if (peer >= z->config.max_peers) return KVR_ERR_ARG;
+    kvri_zmq_address a;
+    if (kvri_zmq_address_parse(address, KVRI_ZMQ_CONNECT, &a) != KVR_OK) return KVR_ERR_ADDRESS;
+    if (!a.is_loopback && !z->config.allow_plain_remote) return KVR_ERR_ADDRESS;
+    slot *const s = &z->slots[peer];
+    if (s->push != NULL && strcmp(s->address, address) == 0) return KVR_OK;
+
+    void *const push = zmq_socket(z->context, ZMQ_PUSH);
+    if (push == NULL) return link_failed(z);
+    if (!apply_settings(push, &z->config, a.is_v6) || zmq_connect(push, address) != 0) {
+        link_failed(z);
+        zmq_close(push);
+        return KVR_ERR_LINK;
+    }
+    if (s->push != NULL) zmq_close(s->push); /* frames still queued have linger_ms to leave */
+    s->push = push;
+    s->full = 0;
+    strcpy(s->address, address); /* fits: the parser saw the terminator within KVR_ADDRESS_CAP */
+    return KVR_OK;
+}
+
+static kvr_status zmq_link_send(void *user, uint32_t peer, const void *frame, size_t bytes) {
+    kvr_zmq *const z = user;
+    if (peer >= z->config.max_peers || frame == NULL || bytes == 0 || bytes > z->config.frame_bytes) return KVR_ERR_ARG;
+    slot *const s = &z->slots[peer];
+    if (s->push == NULL) return KVR_ERR_STATE;
+    s->full = 0;
+    if (zmq_send(s->push, frame, bytes, ZMQ_DONTWAIT) >= 0) return KVR_OK;
+    if (zmq_errno() != EAGAIN && zmq_errno() != EINTR) return link_failed(z);
+    s->full = 1;
+    return KVR_AGAIN;
+}
+
+/* The remaining parts of a message that is being refused; they are all here: libzmq shows complete messages only. */
+static void drain_parts(void *inbox, zmq_msg_t *msg) {
+    while (zmq_msg_more(msg)) {
+        if (zmq_msg_recv(msg, inbox, ZMQ_DONTWAIT) < 0) return;
+    }
+}
+
+static kvr_status zmq_link_recv(void *user, void *buf, size_t cap, size_t *out_bytes) {
+    kvr_zmq *const z = user;
+    if (buf == NULL || out_bytes == NULL) return KVR_ERR_ARG;
+    zmq_msg_t msg;
+    zmq_msg_init(&msg);
+    kvr_status status = KVR_OK;
+    if (zmq_msg_recv(&msg, z->inbox, ZMQ_DONTWAIT) < 0) {
+        status = (zmq_errno() == EAGAIN || zmq_errno() == EINTR) ? KVR_AGAIN : link_failed(z);
+    } else if (zmq_msg_more(&msg)) {
+        drain_parts(z->inbox, &msg);
+        status = KVR_ERR_FRAME;
+    } else if (zmq_msg_size(&msg) > cap) {
+        status = KVR_ERR_FRAME;
+    } else {
+        *out_bytes = zmq_msg_size(&msg);
+        if (*out_bytes > 0) memcpy(buf, zmq_msg_data(&msg), *out_bytes);
+    }
+    zmq_msg_close(&msg);
+    return status;
+}
+
+static void zmq_link_wait(void *user, uint64_t timeout_us) {
+    kvr_zmq *const z = user;
+    zmq_pollitem_t items[1 + KVR_ZMQ_MAX_PEERS];
+    uint32_t slot_of[1 + KVR_ZMQ_MAX_PEERS];
+    memset(items, 0, sizeof items);
+    items[0].socket = z->inbox;
+    items[0].events = ZMQ_POLLIN;
+    int n = 1;
+    for (uint32_t peer = 0; peer < z->config.max_peers; peer++) {
+        if (!z->slots[peer].full) continue;
+        items[n].socket = z->slots[peer].push;
+        items[n].events = ZMQ_POLLOUT;
+        slot_of[n] = peer;
+        n++;
+    }
+    const uint64_t most_ms = 3600u * 1000u;
+    const uint64_t ms = timeout_us / 1000u + (timeout_us % 1000u != 0);
+    if (zmq_poll(items, n, (long)(ms < most_ms ? ms : most_ms)) <= 0) return;
+    for (int i = 1; i < n; i++) {
+        /* Told once: a caller that gave the frame up must not be woken for it for ever. */
+        if (items[i].revents & ZMQ_POLLOUT) z->slots[slot_of[i]].full = 0;
+    }
+}
+
+kvr_status kvr_zmq_link(kvr_zmq *z, kvr_link *out) {
+    if (z == NULL || out == NULL) return KVR_ERR_ARG;
+    memset(out, 0, sizeof *out);
+    out->struct_bytes = sizeof *out;
+    out->user = z;
+    out->connect = zmq_link_connect;
+    out->send = zmq_link_send;
+    out->recv = zmq_link_recv;
+    out->wait = zmq_link_wait;
+    return KVR_OK;
+}
+
+/* --- open and close ------------------------------------------------------------------------------------------ */
+
+static kvr_status bind_failed(kvr_error *error, int native, const char *listen) {
+    switch (native) {
+    case EADDRINUSE:
+        return fail(error, KVR_ERR_ADDRESS, "another program listens on this address: choose another port", native,
+                    listen);
+    case EADDRNOTAVAIL:
+    case ENODEV:
+        return fail(error, KVR_ERR_ADDRESS, "this machine has no such network address: listen on tcp://*:PORT", native,
+                    listen);
+    case EACCES:
+        return fail(error, KVR_ERR_ADDRESS, "no permission for this port: choose one above 1023", native, listen);
+    default: return fail(error, KVR_ERR_ADDRESS, "cannot listen on this address", native, listen);
+    }
+}
+
+static kvr_status open_inbox(kvr_zmq *z, const char *listen, int is_v6, kvr_error *error) {
+    static const char refused[] = "libzmq refused a socket: check the limit of open files (ulimit -n)";
+    z->context = zmq_ctx_new();
+    if (z->context == NULL) return fail(error, KVR_ERR_LINK, refused, zmq_errno(), listen);
+    z->inbox = zmq_socket(z->context, ZMQ_PULL);
+    if (z->inbox == NULL) return fail(error, KVR_ERR_LINK, refused, zmq_errno(), listen);
+    if (!apply_settings(z->inbox, &z->config, is_v6)) {
+        return fail(error, KVR_ERR_LINK, "libzmq refused a setting", zmq_errno(), listen);
+    }
+    if (zmq_bind(z->inbox, listen) != 0) return bind_failed(error, zmq_errno(), listen);
+    size_t n = sizeof z->endpoint;
+    if (zmq_getsockopt(z->inbox, ZMQ_LAST_ENDPOINT, z->endpoint, &n) != 0) {
+        return fail(error, KVR_ERR_LINK, "libzmq does not tell where it listens", zmq_errno(), listen);
+    }
+    return KVR_OK;
+}
+
+kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *config, kvr_zmq **out, kvr_error *error) {
+    kvr_zmq_config c;
+    if (mem == NULL || (uintptr_t)mem % sizeof(uint64_t) != 0 || config == NULL || out == NULL ||
+        read_config(config, &c) != KVR_OK) {
+        return fail(error, KVR_ERR_ARG, "a field of kvr_zmq_config is missing or out of range: see kvr_zmq.h", 0, NULL);
+    }
+    const size_t need = kvr_zmq_bytes(c.max_peers);
+    if (mem_bytes < need) {
+        const kvr_status status = fail(error, KVR_ERR_NOMEM, "memory is smaller than kvr_zmq_bytes says", 0, NULL);
+        if (error != NULL && error->wanted == 0 && error->had == 0) {
+            error->wanted = need;
+            error->had = mem_bytes;
+        }
+        return status;
+    }
+    int major = 0, minor = 0, patch = 0;
+    zmq_version(&major, &minor, &patch);
+    if (ZMQ_MAKE_VERSION(major, minor, patch) < ZMQ_MAKE_VERSION(4, 3, 3)) {
+        return fail(error, KVR_ERR_UNSUPPORTED, "libzmq is too old to be safe: install 4.3.3 or newer", 0, NULL);
+    }
+    kvri_zmq_address a;
+    if (kvri_zmq_address_parse(c.listen, KVRI_ZMQ_LISTEN, &a) != KVR_OK) {
+        return fail(error, KVR_ERR_ADDRESS, "not an address to listen on: write tcp://*:7000 or tcp://127.0.0.1:*", 0,
+                    c.listen);
+    }
+    if (!a.is_loopback && !c.allow_plain_remote) {
+        return fail(error, KVR_ERR_ADDRESS,
+                    "this address is open to the network and frames are not encrypted: set allow_plain_remote if "
+                    "everyone on it is trusted",
+                    0, c.listen);
+    }
+    kvr_zmq *const z = mem;
+    memset(z, 0, need);
+    z->config = c;
+    z->config.listen = NULL;
+    const kvr_status status = open_inbox(z, c.listen, a.is_v6, error);
+    if (status != KVR_OK) {
+        kvr_zmq_close(z);
+        return status;
+    }
+    *out = z;
+    return KVR_OK;
+}
+
+void kvr_zmq_close(kvr_zmq *z) {
+    if (z == NULL) return;
+    for (uint32_t peer = 0; peer < z->config.max_peers; peer++) {
+        if (z->slots[peer].push != NULL) zmq_close(z->slots[peer].push);
+        z->slots[peer].push = NULL;
+    }
+    if (z->inbox != NULL) zmq_close(z->inbox);
+    z->inbox = NULL;
+    if (z->context == NULL) return;
+    while (zmq_ctx_term(z->context) != 0 && zmq_errno() == EINTR) {} /* a signal; linger bounds the wait */
+    z->context = NULL;
+}
+
+const char *kvr_zmq_endpoint(const kvr_zmq *z) {
+    return z->endpoint;
+}
+int kvr_zmq_native(const kvr_zmq *z) {
+    return z->native;
+}
