@@ -56,6 +56,12 @@ typedef struct kvri_chain {
     uint64_t moved_us;       /* last sign of progress from anywhere */
     uint64_t wait_prefix_from_us;
     kvri_report report;      /* helper: last failure, until it is sent */
+    /* helper: what to tell a lead that was turned away, until its link takes it; a later one replaces it */
+    struct {
+        kvr_status status; /* KVR_OK = nothing to tell */
+        uint64_t session;
+        uint32_t rank;
+    } refusal;
     kvri_handover handover;
 } kvri_chain;
 

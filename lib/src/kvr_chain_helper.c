@@ -44,9 +44,25 @@ static kvr_status send_hello(kvr_session *s) {
                            kvri_hello_put(&hello, bytes + KVRI_FRAME_HEADER));
 }
 
+/* Speaks under the name that the other lead knows: its session, the rank it gave. */
+static void send_refusal(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    const uint64_t own_session = c->session;
+    const uint32_t own_rank = c->handover.rank;
+    if (c->refusal.status == KVR_OK) return;
+    c->session = c->refusal.session;
+    c->handover.rank = c->refusal.rank;
+    const kvr_status sent = send_report(s, KVRI_SLOT_REFUSE, KVRI_STAGE_REFUSED, c->refusal.status,
+                                        kvr_status_text(c->refusal.status));
+    if (sent != KVR_AGAIN) c->refusal.status = KVR_OK;
+    c->session = own_session;
+    c->handover.rank = own_rank;
+}
+
 static void send_pending(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvri_peer *lead = lead_of(s);
+    send_refusal(s);
     if (has_job(s) && now_us - lead->beat_us >= kvri_chain_beat_us(s)) {
         lead->pending |= KVRI_SEND_ALIVE;
         lead->beat_us = now_us;
@@ -87,14 +103,10 @@ static void fail_job(kvr_session *s, kvr_status status, const char *text) {
 
 static void refuse(kvr_session *s, uint64_t session, uint32_t rank, const char *address, kvr_status status) {
     kvri_chain *c = &s->chain;
-    const uint64_t own = c->session;
-    const uint32_t own_rank = c->handover.rank;
     if (c->link.connect(c->link.user, KVRI_SLOT_REFUSE, address) != KVR_OK) return;
-    c->session = session;
-    c->handover.rank = rank;
-    send_report(s, KVRI_SLOT_REFUSE, KVRI_STAGE_REFUSED, status, kvr_status_text(status));
-    c->session = own;
-    c->handover.rank = own_rank;
+    c->refusal.status = status;
+    c->refusal.session = session;
+    c->refusal.rank = rank;
 }
 
 /* The header's rank field of a lead's HELLO is the rank it gives this board. */
