@@ -7,6 +7,7 @@
 #include "kvr_checked.h"
 #include "kvr_dtype.h"
 #include "kvr_error.h"
+#include "kvr_pretok.h"
 
 #include <math.h>
 #include <string.h>
@@ -172,7 +173,9 @@ static kvr_status read_vocab(intake *in) {
     KVRI_TRY(get_token_id(in, KEY_BOS, spm ? 1 : 11, &info->bos_id));
     KVRI_TRY(get_token_id(in, KEY_EOS, spm ? 2 : 11, &info->eos_id));
     KVRI_TRY(get_token_id(in, KEY_UNK, spm ? 0 : -1, &info->unk_id));
-    info->add_bos = spm;
+    /* The families that take whole words as tokens are those that start a text with BOS unless the file says otherwise. */
+    const kvri_pretok *pre = bpe ? kvri_pretok_find(info->vocab_pre) : NULL;
+    info->add_bos = spm || (pre != NULL && pre->ignore_merges);
     info->add_space_prefix = spm;
     KVRI_TRY(get_u32(in, KEY_ADD_BOS, 0, 0, 1, &info->add_bos));
     KVRI_TRY(get_u32(in, KEY_ADD_EOS, 0, 0, 1, &info->add_eos));
