@@ -1,0 +1,89 @@
+/*
+ * kvr_opencl.h - the OpenCL backend: any OpenCL 1.2 device through the ICD loader; dense products by CLBlast,
+ * everything else by own kernels embedded in the library. Needs neither fp16 arithmetic nor subgroups.
+ *
+ * Order of calls: kvr_opencl_open -> kvr_opencl_backend -> (plan, session open ... session close) -> kvr_opencl_close.
+ */
+#ifndef KVR_OPENCL_H
+#define KVR_OPENCL_H
+
+#include "kvr/kvr_backend.h"
+#include "kvr/kvr_port.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvr_opencl kvr_opencl;
+
+typedef enum kvr_opencl_gemm {
+    KVR_OPENCL_GEMM_AUTO = 0,    /* CLBlast; the own kernel when CLBlast fails its check at open (with a warning) */
+    KVR_OPENCL_GEMM_CLBLAST = 1, /* CLBlast or an error */
+    KVR_OPENCL_GEMM_OWN = 2      /* the own kernel: no CLBlast compile at first start, no padded copies */
+} kvr_opencl_gemm;
+
+/* Zero is the default of every field. */
+typedef struct kvr_opencl_config {
+    uint32_t struct_bytes;
+    const char *device;         /* "platform.device" as kvr_opencl_list numbers them ("0.0"); NULL = first GPU, else
+                                 * first CPU, else the first device */
+    uint32_t max_compute_units; /* use only so many, through a sub-device; 0 = all. A device that cannot be divided
+                                 * is used whole, with a warning in the log */
+    const char *cache_dir;      /* existing directory for program binaries; NULL = no cache. Must stay valid while
+                                 * open. CLBlast's kernels are not in it. Drivers with a disk cache of their own (PoCL,
+                                 * Mesa) need it only where theirs cannot be written */
+    uint64_t
+        memory_limit_bytes; /* most device memory (weights + KV + work + scratch) a session may take; 0 = no limit */
+    uint32_t gemm;          /* kvr_opencl_gemm */
+} kvr_opencl_config;
+
+/* What a device says of itself. Strings are printable copies, cut to fit. */
+typedef struct kvr_opencl_info {
+    uint32_t platform, device; /* the "0.1" of kvr_opencl_config.device */
+    char platform_name[64];
+    char name[96];
+    char version[96];        /* CL_DEVICE_VERSION, "OpenCL 3.0 ..." */
+    char driver_version[64]; /* CL_DRIVER_VERSION */
+    char type[16];           /* "CPU", "GPU", "accelerator", "other" */
+    uint32_t compute_units;
+    uint32_t can_divide; /* 1: max_compute_units works */
+    uint64_t max_alloc_bytes, global_mem_bytes, local_mem_bytes;
+    uint64_t max_work_group;
+    uint32_t fp16, subgroups, unified_memory; /* 1 = has it; none is required */
+    uint32_t is_default;                      /* 1: what NULL selects */
+} kvr_opencl_info;
+
+/*
+ * Writes the first cap devices into out and the full count into *out_n; infos may be NULL when cap is 0. Starts no
+ * driver work beyond enumeration. NO_DEVICE: there is none at all.
+ */
+kvr_status kvr_opencl_list(kvr_opencl_info *infos, uint32_t cap, uint32_t *out_n, kvr_error *error);
+
+/* Bytes of a kvr_opencl object. */
+size_t kvr_opencl_bytes(void);
+
+/*
+ * Chooses the device, makes context and queues in mem (64-byte aligned, kvr_opencl_bytes long). Cheap: programs are
+ * built and device memory is taken by backend->open. config may be NULL (all defaults); port may be NULL (no log) and
+ * is copied. mem is unchanged on error. Errors: ARG (device text, gemm), NOMEM (mem), NO_DEVICE (none, or no such one),
+ * DEVICE (native = cl_int).
+ */
+kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,
+                           kvr_opencl **out, kvr_error *error);
+
+/* The table of this backend, valid until kvr_opencl_close. One object serves one session at a time. */
+void kvr_opencl_backend(kvr_opencl *opencl, kvr_backend *out);
+
+/* The device in use. */
+void kvr_opencl_device(const kvr_opencl *opencl, kvr_opencl_info *out);
+
+/*
+ * Gives back everything, including an open session. NULL is harmless. CLBlast keeps its compiled kernels (and with them
+ * the context) until the process ends; clear them with CLBlastClearCache() when no kvr_opencl is open.
+ */
+void kvr_opencl_close(kvr_opencl *opencl);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

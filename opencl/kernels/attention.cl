@@ -1,0 +1,80 @@
+/*
+ * attention.cl - one query row of one head against all keys up to its own position, online softmax (Milakov 2018; the
+ * blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS and are
+ * merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and KV_LOAD(p) (KVR_W
+ * values as floats).
+ */
+#ifndef KVR_KEYS
+#define KVR_KEYS 32u
+
+/* The widest vector that divides head_dim. */
+#if KVR_D % 16 == 0
+#define KVR_W 16
+typedef float16 floatw;
+#define SUMW(v) sum16(v)
+#elif KVR_D % 8 == 0
+#define KVR_W 8
+typedef float8 floatw;
+#define SUMW(v) sum8(v)
+#else
+#define KVR_W 2
+typedef float2 floatw;
+#define SUMW(v) ((v).x + (v).y)
+#endif
+#define KVR_DW (KVR_D / KVR_W)
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define VLOADW(p) JOIN(vload, KVR_W)(0, p)
+#define VLOADW_HALF(p) JOIN(vload_half, KVR_W)(0, p)
+#define VSTOREW(v, p) JOIN(vstore, KVR_W)(v, 0, p)
+#endif
+
+/* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: (head, row). */
+kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale) {
+    const uint h = (uint)get_global_id(0);
+    const uint t = (uint)get_global_id(1);
+    if (h >= H || t >= rows) return;
+    const uint end = first + t + 1u;
+    const size_t step = (size_t)G * KVR_D;
+    global const KVT *k_head = k + (size_t)(h / (H / G)) * KVR_D;
+    global const KVT *v_head = v + (size_t)(h / (H / G)) * KVR_D;
+    global const float *qt = q + ((size_t)(q_row + t) * H + h) * KVR_D;
+
+    floatw query[KVR_DW];
+    floatw acc[KVR_DW];
+    for (uint d = 0; d < KVR_DW; d++) {
+        query[d] = VLOADW(qt + d * KVR_W) * scale;
+        acc[d] = 0.0f;
+    }
+    float most = -INFINITY;
+    float sum = 0.0f;
+    for (uint base = 0; base < end; base += KVR_KEYS) {
+        const uint n = min(KVR_KEYS, end - base);
+        float score[KVR_KEYS];
+        float block_most = -INFINITY;
+        for (uint j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
+        for (uint j = 0; j < n; j++) {
+            global const KVT *key = k_head + (base + j) * step;
+            floatw dot = 0.0f;
+            for (uint d = 0; d < KVR_DW; d++) dot = query[d] * KV_LOAD(key + d * KVR_W) + dot;
+            score[j] = SUMW(dot);
+            block_most = fmax(block_most, score[j]);
+        }
+        const float now_most = fmax(most, block_most);
+        const float fade = exp(most - now_most);
+        const float16 p_lo = exp(vload16(0, score) - now_most);
+        const float16 p_hi = exp(vload16(1, score) - now_most);
+        vstore16(p_lo, 0, score);
+        vstore16(p_hi, 1, score);
+        most = now_most;
+        sum = sum * fade + sum16(p_lo + p_hi);
+        for (uint d = 0; d < KVR_DW; d++) acc[d] *= fade;
+        for (uint j = 0; j < n; j++) {
+            global const KVT *value = v_head + (base + j) * step;
+            for (uint d = 0; d < KVR_DW; d++) acc[d] = score[j] * KV_LOAD(value + d * KVR_W) + acc[d];
+        }
+    }
+    global float *out = dst + ((size_t)(dst_row + t) * H + h) * KVR_D;
+    for (uint d = 0; d < KVR_DW; d++) VSTOREW(acc[d] / sum, out + d * KVR_W);
+}

@@ -1,0 +1,192 @@
+/*
+ * kvr_ocl.h - internal to opencl/: the object, the session inside it, and what the files give each other.
+ *
+ * kvr_ocl_device   which device, its limits          kvr_ocl_program  build, binary cache use, kernels
+ * kvr_ocl_cache    the file of a program binary       kvr_ocl_memory   the list of device buffers
+ * kvr_ocl_gemm     tiled product                      kvr_ocl_ops      the other operators
+ * kvr_ocl_transfer write, read, fences                kvr_ocl_session  backend open and close
+ */
+#ifndef KVR_OCL_H
+#define KVR_OCL_H
+
+#include <CL/cl.h>
+
+#include "kvr/kvr_opencl.h"
+#include "kvr_error.h"
+
+/* The weight types, in the order of the kernel names. */
+enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3, KVRI_OCL_DTYPES = 4 };
+
+/* X(enum suffix, kernel name). Per-type kernels lie side by side, so that first + type is the kernel of a type. */
+#define KVRI_OCL_KERNEL_LIST(X)                                                                                        \
+    X(UNPACK, unpack_f32)                                                                                              \
+    X(UNPACK_F16, unpack_f16)                                                                                          \
+    X(UNPACK_Q4_0, unpack_q4_0)                                                                                        \
+    X(UNPACK_Q8_0, unpack_q8_0)                                                                                        \
+    X(MATVEC, matvec_f32)                                                                                              \
+    X(MATVEC_F16, matvec_f16)                                                                                          \
+    X(MATVEC_Q4_0, matvec_q4_0)                                                                                        \
+    X(MATVEC_Q8_0, matvec_q8_0)                                                                                        \
+    X(EMBED, embed_f32)                                                                                                \
+    X(EMBED_F16, embed_f16)                                                                                            \
+    X(EMBED_Q4_0, embed_q4_0)                                                                                          \
+    X(EMBED_Q8_0, embed_q8_0)                                                                                          \
+    X(PACK_ROWS, pack_rows)                                                                                            \
+    X(UNPAD, unpad)                                                                                                    \
+    X(GEMM_OWN, gemm_own)                                                                                              \
+    X(RMS_NORM, rms_norm)                                                                                              \
+    X(ROPE, rope)                                                                                                      \
+    X(SILU_MUL, silu_mul)                                                                                              \
+    X(STORE, store_f32)                                                                                                \
+    X(STORE_F16, store_f16)                                                                                            \
+    X(ATTENTION, attention_f32)                                                                                        \
+    X(ATTENTION_F16, attention_f16)
+
+typedef enum kvri_ocl_kernel {
+#define KVRI_OCL_ENUM(id, name) KVRI_OCL_##id,
+    KVRI_OCL_KERNEL_LIST(KVRI_OCL_ENUM)
+#undef KVRI_OCL_ENUM
+    KVRI_OCL_KERNELS
+} kvri_ocl_kernel;
+
+typedef struct kvri_ocl_limits {
+    uint64_t max_alloc_bytes, global_mem_bytes;
+    uint32_t work_group; /* local size of every own kernel: 1 on CPUs, where one work-item is a whole vector loop */
+    uint32_t tile_rows, tile_vecs; /* register tile of gemm_own, vecs of 16 floats */
+    int is_cpu;
+    int exact_divide; /* -cl-fp32-correctly-rounded-divide-sqrt is available */
+} kvri_ocl_limits;
+
+/* Scratch buffers, placed after the tensors in the list of device buffers. */
+typedef enum kvri_ocl_scratch {
+    KVRI_OCL_PANEL = 0,   /* one dequantised, transposed panel of a weight */
+    KVRI_OCL_PACKED = 1,  /* CLBlast: transposed activations [k_pad][t_pad] */
+    KVRI_OCL_PRODUCT = 2, /* CLBlast: result [t_pad][n_pad] */
+    KVRI_OCL_TEMP = 3,    /* CLBlast: its own scratch, 0 bytes when its tiles divide our padding */
+    KVRI_OCL_SCRATCHES = 4
+} kvri_ocl_scratch;
+
+/* Everything that sizes device memory; pure arithmetic on a need. */
+typedef struct kvri_ocl_layout {
+    uint64_t weight_bytes, kv_bytes, work_bytes;
+    uint64_t scratch_bytes[KVRI_OCL_SCRATCHES];
+    uint64_t host_bytes;
+} kvri_ocl_layout;
+
+typedef struct kvri_ocl_tensor {
+    cl_mem buffer;
+    uint32_t rows, cols;
+    uint32_t row_bytes;
+    uint32_t type; /* KVRI_OCL_F32.. */
+    uint32_t role;
+} kvri_ocl_tensor;
+
+/* How a weight [rows][cols] is cut for the tiled product. */
+typedef struct kvri_ocl_split {
+    uint32_t k_pad;
+    uint32_t panel_cols; /* rows of the weight per panel, a multiple of the padding unit */
+} kvri_ocl_split;
+
+typedef struct kvri_ocl_session {
+    cl_program program;
+    cl_kernel kernels[KVRI_OCL_KERNELS];
+    kvri_ocl_tensor *tensors;
+    uint32_t n_tensors;
+    cl_mem scratch[KVRI_OCL_SCRATCHES];
+    uint32_t batch_tokens, ctx_tokens, n_heads, n_kv_heads, head_dim;
+    int use_clblast;
+    int from_cache;                      /* the program came from the binary cache */
+    uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */
+    cl_event fences[KVR_BACKEND_FENCES]; /* NULL = free */
+} kvri_ocl_session;
+
+struct kvr_opencl {
+    cl_device_id device; /* the root or the sub-device */
+    cl_device_id root;
+    cl_context context;
+    cl_command_queue compute, upload, download;
+    kvri_ocl_limits limits;
+    kvr_opencl_info info;
+    kvr_port port; /* only log is used */
+    const char *cache_dir;
+    uint64_t memory_limit_bytes;
+    uint32_t gemm;             /* kvr_opencl_gemm */
+    kvri_ocl_session *session; /* NULL while closed */
+    kvr_error last;            /* last failure of an operator */
+};
+
+/* kvr_opencl.c */
+void kvri_ocl_log(const kvr_opencl *cl, kvr_log_level level, const char *text);
+/* Remembers the failure for explain(); returns KVR_ERR_DEVICE. text is static. */
+kvr_status kvri_ocl_broken(kvr_opencl *cl, cl_int native, const char *text);
+kvr_status kvri_ocl_refused(kvr_opencl *cl, kvr_status status, const char *text);
+/* kvri_fail with a native code. */
+kvr_status kvri_ocl_fail(kvr_error *error, kvr_status status, const char *text, cl_int native);
+
+/* kvr_ocl_device.c */
+kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error *error);
+kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_error *error);
+void kvri_ocl_device_limits(kvr_opencl *cl);
+
+/* kvr_ocl_program.c */
+kvr_status kvri_ocl_program_open(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
+/* Writes the binary to the cache; after the kernels ran once, because some drivers compile that late. */
+void kvri_ocl_program_keep(const kvr_opencl *cl, const kvri_ocl_session *session);
+void kvri_ocl_program_close(kvri_ocl_session *session);
+
+/* kvr_ocl_cache.c: out_binary comes from malloc and is the caller's to free; NULL when there is none that is whole. */
+unsigned char *kvri_ocl_cache_load(const char *dir, const uint64_t key[2], size_t *out_bytes);
+int kvri_ocl_cache_save(const char *dir, const uint64_t key[2], const unsigned char *binary, size_t bytes);
+/* FNV-1a, 64 bits, continued from `hash`. */
+#define KVRI_OCL_HASH_START 14695981039346656037u
+uint64_t kvri_ocl_cache_hash(uint64_t hash, const void *data, size_t bytes);
+
+/* kvr_ocl_memory.c */
+uint32_t kvri_ocl_memory_type(uint32_t dtype); /* KVRI_OCL_DTYPES for one that is not supported */
+kvr_status kvri_ocl_memory_layout(const kvr_opencl *cl, const kvr_backend_need *need, kvri_ocl_layout *out,
+                                  kvr_error *error);
+/* Places the session in mem and takes every buffer of the layout. On error kvri_ocl_memory_close tidies up. */
+kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, const kvri_ocl_layout *layout, void *mem,
+                                kvri_ocl_session **out, kvr_error *error);
+void kvri_ocl_memory_close(kvri_ocl_session *session);
+
+/* kvr_ocl_gemm.c */
+#define KVRI_OCL_PANEL_BYTES (16u << 20)    /* bound of panel and of product; more does not make the product faster */
+#define KVRI_OCL_ROW_CHUNK 512u             /* rows of activations packed at a time */
+void kvri_ocl_gemm_prepare(kvr_opencl *cl); /* tuning parameters, once per device */
+kvri_ocl_split kvri_ocl_gemm_split(const kvr_opencl *cl, uint32_t batch_tokens, uint32_t cols);
+kvr_status kvri_ocl_gemm_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                 kvr_error *error);
+/* Known product through CLBlast; decides use_clblast. */
+kvr_status kvri_ocl_gemm_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
+/* The kernels around the product, once on no rows. */
+kvr_status kvri_ocl_gemm_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
+kvr_status kvri_ocl_gemm_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add);
+
+/* kvr_ocl_ops.c: a kernel call under construction; the first error sticks. */
+typedef struct kvri_ocl_call {
+    kvr_opencl *cl;
+    cl_kernel kernel;
+    cl_uint n_args;
+    cl_int status;
+} kvri_ocl_call;
+kvri_ocl_call kvri_ocl_call_begin(kvr_opencl *cl, uint32_t kernel);
+void kvri_ocl_call_mem(kvri_ocl_call *call, cl_mem mem);
+void kvri_ocl_call_u32(kvri_ocl_call *call, uint32_t value);
+void kvri_ocl_call_f32(kvri_ocl_call *call, float value);
+/* Enqueues x * y work-items (at least one; kernels check their bounds). */
+kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const char *text);
+
+void kvri_ocl_ops_table(kvr_backend *out);
+/* Runs every kernel this session can need once, on no rows: drivers that compile at first use do it now. */
+kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);
+
+/* kvr_ocl_transfer.c */
+void kvri_ocl_transfer_table(kvr_backend *out);
+void kvri_ocl_transfer_close(kvri_ocl_session *session);
+
+/* kvr_ocl_session.c */
+void kvri_ocl_session_table(kvr_backend *out);
+void kvri_ocl_session_close(void *user);
+
+#endif

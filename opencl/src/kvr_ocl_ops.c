@@ -1,0 +1,313 @@
+/*
+ * kvr_ocl_ops.c - the operators of a layer: check the views, set the arguments, enqueue. Each operator is a put_
+ * function that enqueues and a checked one in the table; the warm-up uses the former with no rows.
+ */
+#include "kvr_ocl.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kvr_checked.h"
+
+#define CHUNK 256u /* KVR_CHUNK of common.cl */
+
+kvri_ocl_call kvri_ocl_call_begin(kvr_opencl *cl, uint32_t kernel) {
+    const kvri_ocl_call call = {cl, cl->session->kernels[kernel], 0, CL_SUCCESS};
+    return call;
+}
+
+static void set(kvri_ocl_call *call, size_t bytes, const void *value) {
+    if (call->status == CL_SUCCESS) call->status = clSetKernelArg(call->kernel, call->n_args++, bytes, value);
+}
+
+void kvri_ocl_call_mem(kvri_ocl_call *call, cl_mem mem) {
+    set(call, sizeof mem, &mem);
+}
+
+void kvri_ocl_call_u32(kvri_ocl_call *call, uint32_t value) {
+    const cl_uint word = value;
+    set(call, sizeof word, &word);
+}
+
+void kvri_ocl_call_f32(kvri_ocl_call *call, float value) {
+    set(call, sizeof value, &value);
+}
+
+kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const char *text) {
+    const size_t group[] = {call->cl->limits.work_group, 1};
+    const size_t global[] = {(size_t)kvri_ceil_div(x == 0 ? 1 : x, group[0]) * group[0], y == 0 ? 1 : (size_t)y};
+    if (call->status == CL_SUCCESS)
+        call->status = clEnqueueNDRangeKernel(call->cl->compute, call->kernel, 2, NULL, global, group, 0, NULL, NULL);
+    return call->status == CL_SUCCESS ? KVR_OK : kvri_ocl_broken(call->cl, call->status, text);
+}
+
+static const kvri_ocl_tensor *tensor_of(const kvr_opencl *cl, uint32_t index) {
+    return &cl->session->tensors[index];
+}
+
+static void view_args(kvri_ocl_call *call, kvr_view view) {
+    kvri_ocl_call_mem(call, tensor_of(call->cl, view.tensor)->buffer);
+    kvri_ocl_call_u32(call, view.row);
+}
+
+/* ---- enqueue ---- */
+
+static kvr_status put_embed(kvr_opencl *cl, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows) {
+    const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
+    uint32_t first = 0;
+    do {
+        cl_int16 words;
+        memset(&words, 0, sizeof words);
+        const uint32_t n = (uint32_t)kvri_min(16, rows - first);
+        for (uint32_t i = 0; i < n; i++) words.s[i] = ids[first + i];
+        const kvr_view to = {dst.tensor, dst.row + first};
+        kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_EMBED + tensor->type);
+        kvri_ocl_call_mem(&call, tensor->buffer);
+        kvri_ocl_call_u32(&call, tensor->row_bytes);
+        kvri_ocl_call_u32(&call, tensor->cols);
+        view_args(&call, to);
+        set(&call, sizeof words, &words);
+        kvri_ocl_call_u32(&call, n);
+        KVRI_TRY(kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), n, "embed could not be enqueued"));
+        first += n;
+    } while (first < rows);
+    return KVR_OK;
+}
+
+static kvr_status put_rms_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+    const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_RMS_NORM);
+    view_args(&call, src);
+    view_args(&call, dst);
+    kvri_ocl_call_mem(&call, tensor->buffer);
+    kvri_ocl_call_u32(&call, tensor->type == KVRI_OCL_F16);
+    kvri_ocl_call_u32(&call, tensor_of(cl, src.tensor)->cols);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_f32(&call, eps);
+    return kvri_ocl_call_run(&call, rows, 1, "rms_norm could not be enqueued");
+}
+
+static kvr_status put_matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
+    const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_MATVEC + tensor->type);
+    kvri_ocl_call_mem(&call, tensor->buffer);
+    kvri_ocl_call_u32(&call, tensor->row_bytes);
+    kvri_ocl_call_u32(&call, tensor->rows);
+    kvri_ocl_call_u32(&call, tensor->cols);
+    view_args(&call, src);
+    view_args(&call, dst);
+    kvri_ocl_call_u32(&call, add != 0);
+    kvri_ocl_call_u32(&call, rows);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, 4), 1, "matvec could not be enqueued");
+}
+
+static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,
+                           uint32_t rope_dims, uint32_t first_token) {
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ROPE);
+    view_args(&call, x);
+    kvri_ocl_call_mem(&call, tensor_of(cl, freq)->buffer);
+    kvri_ocl_call_u32(&call, tensor_of(cl, freq)->type == KVRI_OCL_F16);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_u32(&call, n_heads);
+    kvri_ocl_call_u32(&call, rope_dims / 2u);
+    kvri_ocl_call_u32(&call, first_token);
+    return kvri_ocl_call_run(&call, rope_dims / 2u, rows, "rope could not be enqueued");
+}
+
+static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t rows) {
+    const kvri_ocl_tensor *tensor = tensor_of(cl, dst.tensor);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_STORE + tensor->type);
+    view_args(&call, src);
+    view_args(&call, dst);
+    kvri_ocl_call_u32(&call, tensor->cols);
+    kvri_ocl_call_u32(&call, rows);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
+}
+
+/* In launches of few rows: on a CPU driver a transfer gets its turn between two launches, and K, V frames that arrive
+ * must not wait for a whole batch. */
+#define ATTENTION_ROWS 32u
+
+static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
+                                uint32_t first_token) {
+    const kvri_ocl_session *session = cl->session;
+    uint32_t t = 0;
+    do {
+        const uint32_t here = (uint32_t)kvri_min(ATTENTION_ROWS, rows - t);
+        const kvr_view from = {q.tensor, q.row + t};
+        const kvr_view to = {dst.tensor, dst.row + t};
+        kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ATTENTION + tensor_of(cl, k)->type);
+        view_args(&call, from);
+        kvri_ocl_call_mem(&call, tensor_of(cl, k)->buffer);
+        kvri_ocl_call_mem(&call, tensor_of(cl, v)->buffer);
+        view_args(&call, to);
+        kvri_ocl_call_u32(&call, session->n_heads);
+        kvri_ocl_call_u32(&call, session->n_kv_heads);
+        kvri_ocl_call_u32(&call, here);
+        kvri_ocl_call_u32(&call, first_token + t);
+        kvri_ocl_call_f32(&call, 1.0f / sqrtf((float)session->head_dim));
+        KVRI_TRY(kvri_ocl_call_run(&call, session->n_heads, here, "attention could not be enqueued"));
+        t += here;
+    } while (t < rows);
+    return KVR_OK;
+}
+
+static kvr_status put_silu_mul(kvr_opencl *cl, kvr_view gate, kvr_view up, uint32_t rows) {
+    const uint32_t cols = tensor_of(cl, gate.tensor)->cols;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_SILU_MUL);
+    view_args(&call, gate);
+    view_args(&call, up);
+    kvri_ocl_call_u32(&call, cols);
+    kvri_ocl_call_u32(&call, rows);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "silu_mul could not be enqueued");
+}
+
+/* ---- checks: a wrong index or shape is the caller's mistake and becomes a status, not a wild kernel ---- */
+
+static int has(const kvr_opencl *cl, uint32_t tensor, uint32_t role) {
+    return tensor < cl->session->n_tensors && cl->session->tensors[tensor].role == role;
+}
+
+static int has_rows(const kvr_opencl *cl, kvr_view view, uint32_t role, uint32_t rows) {
+    if (!has(cl, view.tensor, role) || rows > cl->session->batch_tokens) return 0;
+    const uint32_t all = cl->session->tensors[view.tensor].rows;
+    return view.row <= all && rows <= all - view.row;
+}
+
+/* Keys 0 .. first_token + rows - 1 exist. */
+static int in_context(const kvr_opencl *cl, uint32_t tensor, uint32_t rows, uint32_t first_token) {
+    const uint32_t all = tensor_of(cl, tensor)->rows;
+    return first_token <= all && rows <= all - first_token;
+}
+
+static kvr_status refuse(kvr_opencl *cl, const char *text) {
+    if (cl->session == NULL) return kvri_ocl_refused(cl, KVR_ERR_STATE, "the backend is not open");
+    return kvri_ocl_refused(cl, KVR_ERR_ARG, text);
+}
+
+static kvr_status embed(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || ids == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) ||
+        !has(cl, weight, KVR_ROLE_MATRIX) || tensor_of(cl, weight)->cols != tensor_of(cl, dst.tensor)->cols)
+        return refuse(cl, "embed: tensors or rows do not fit");
+    for (uint32_t i = 0; i < rows; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= tensor_of(cl, weight)->rows)
+            return refuse(cl, "embed: an id past the vocabulary");
+    return rows == 0 ? KVR_OK : put_embed(cl, dst, weight, ids, rows);
+}
+
+static kvr_status rms_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
+        !has(cl, weight, KVR_ROLE_VECTOR) || tensor_of(cl, weight)->cols != tensor_of(cl, src.tensor)->cols ||
+        tensor_of(cl, dst.tensor)->cols != tensor_of(cl, src.tensor)->cols)
+        return refuse(cl, "rms_norm: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_rms_norm(cl, dst, src, weight, rows, eps);
+}
+
+static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
+                         int add) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
+        !has(cl, weight, KVR_ROLE_MATRIX) || tensor_of(cl, weight)->cols != tensor_of(cl, src.tensor)->cols ||
+        tensor_of(cl, weight)->rows != tensor_of(cl, dst.tensor)->cols || (path == KVR_PATH_DECODE && rows > 1))
+        return refuse(cl, "matmul: tensors or rows do not fit");
+    if (rows == 0) return KVR_OK;
+    if (path == KVR_PATH_DECODE) return put_matvec(cl, dst, weight, src, rows, add);
+    return kvri_ocl_gemm_run(cl, dst, weight, src, rows, add);
+}
+
+static kvr_status rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+                       uint32_t first_token) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) || !has(cl, freq, KVR_ROLE_VECTOR) ||
+        rope_dims > cl->session->head_dim || rope_dims % 2u != 0 || tensor_of(cl, freq)->cols < rope_dims / 2u ||
+        (uint64_t)n_heads * cl->session->head_dim != tensor_of(cl, x.tensor)->cols)
+        return refuse(cl, "rope: tensors, heads or rows do not fit");
+    return rows == 0 || rope_dims == 0 ? KVR_OK : put_rope(cl, x, freq, rows, n_heads, rope_dims, first_token);
+}
+
+static kvr_status store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_KV, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
+        tensor_of(cl, dst.tensor)->cols != tensor_of(cl, src.tensor)->cols)
+        return refuse(cl, "store: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_store(cl, dst, src, rows);
+}
+
+static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
+                            uint32_t first_token) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, q, KVR_ROLE_WORK, rows) ||
+        !has(cl, k, KVR_ROLE_KV) || !has(cl, v, KVR_ROLE_KV))
+        return refuse(cl, "attention: tensors or rows do not fit");
+    const uint64_t q_cols = (uint64_t)cl->session->n_heads * cl->session->head_dim;
+    const uint64_t kv_cols = (uint64_t)cl->session->n_kv_heads * cl->session->head_dim;
+    if (tensor_of(cl, q.tensor)->cols != q_cols || tensor_of(cl, dst.tensor)->cols != q_cols ||
+        tensor_of(cl, k)->cols != kv_cols || tensor_of(cl, v)->cols != kv_cols ||
+        tensor_of(cl, k)->type != tensor_of(cl, v)->type || !in_context(cl, k, rows, first_token) ||
+        !in_context(cl, v, rows, first_token))
+        return refuse(cl, "attention: shapes, types or context do not fit");
+    return rows == 0 ? KVR_OK : put_attention(cl, dst, q, k, v, rows, first_token);
+}
+
+static kvr_status silu_mul(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, gate, KVR_ROLE_WORK, rows) || !has_rows(cl, up, KVR_ROLE_WORK, rows) ||
+        tensor_of(cl, gate.tensor)->cols != tensor_of(cl, up.tensor)->cols)
+        return refuse(cl, "silu_mul: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_silu_mul(cl, gate, up, rows);
+}
+
+void kvri_ocl_ops_table(kvr_backend *out) {
+    out->embed = embed;
+    out->rms_norm = rms_norm;
+    out->matmul = matmul;
+    out->rope = rope;
+    out->store = store;
+    out->attention = attention;
+    out->silu_mul = silu_mul;
+}
+
+/* ---- warm-up ---- */
+
+static kvr_status warm_weight(kvr_opencl *cl, uint32_t weight, uint32_t work) {
+    const kvr_view view = {work, 0};
+    KVRI_TRY(put_embed(cl, view, weight, NULL, 0));
+    KVRI_TRY(put_matvec(cl, view, weight, view, 0, 0));
+    return kvri_ocl_gemm_warm_up(cl, view, weight);
+}
+
+static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work) {
+    const kvr_view view = {work, 0};
+    const kvr_view cache = {kv, 0};
+    KVRI_TRY(put_store(cl, cache, view, 0));
+    return put_attention(cl, view, view, kv, kv, 0, 0);
+}
+
+static kvr_status warm_vector(kvr_opencl *cl, uint32_t vector, uint32_t work) {
+    const kvr_view view = {work, 0};
+    KVRI_TRY(put_rms_norm(cl, view, view, vector, 0, 1.0f));
+    KVRI_TRY(put_rope(cl, view, vector, 0, 1, 0, 0));
+    return put_silu_mul(cl, view, view, 0);
+}
+
+kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl) {
+    const kvri_ocl_session *session = cl->session;
+    uint32_t work = 0;
+    while (work < session->n_tensors && session->tensors[work].role != KVR_ROLE_WORK) work++;
+    if (work == session->n_tensors) return KVR_OK;
+    unsigned seen = 0; /* bit per (role, type) */
+    for (uint32_t i = 0; i < session->n_tensors; i++) {
+        const kvri_ocl_tensor *tensor = &session->tensors[i];
+        const unsigned bit = 1u << (tensor->role * KVRI_OCL_DTYPES + tensor->type);
+        if (seen & bit) continue;
+        seen |= bit;
+        if (tensor->role == KVR_ROLE_MATRIX) KVRI_TRY(warm_weight(cl, i, work));
+        if (tensor->role == KVR_ROLE_KV) KVRI_TRY(warm_kv(cl, i, work));
+        if (tensor->role == KVR_ROLE_VECTOR) KVRI_TRY(warm_vector(cl, i, work));
+    }
+    const cl_int native = clFinish(cl->compute);
+    return native == CL_SUCCESS ? KVR_OK
+                                : kvri_ocl_broken(cl, native, "the kernels fail on this device: choose another");
+}

@@ -1,0 +1,14 @@
+/*
+ * kvr_ocl_source.h - internal: the kernel sources, zero-terminated, made from opencl/kernels at build.
+ */
+#ifndef KVR_OCL_SOURCE_H
+#define KVR_OCL_SOURCE_H
+
+extern const char kvri_ocl_source_common[];
+extern const char kvri_ocl_source_dtype[];
+extern const char kvri_ocl_source_weight[];
+extern const char kvri_ocl_source_gemm[];
+extern const char kvri_ocl_source_vector[];
+extern const char kvri_ocl_source_attention[];
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * rig.h - a small session for operator tests: tensors with random contents, opened on the OpenCL backend and on the
+ * reference backend, and their values as doubles by code that shares nothing with either.
+ */
+#ifndef KVR_TEST_RIG_H
+#define KVR_TEST_RIG_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "kvr/kvr_cpu.h"
+#include "kvr/kvr_opencl.h"
+
+#define RIG_TENSORS 16u
+
+typedef struct rig_side {
+    kvr_backend backend;
+    void *mem;
+    const char *name;
+} rig_side;
+
+typedef struct rig {
+    kvr_backend_need need;
+    kvr_tensor_desc tensors[RIG_TENSORS];
+    void *data[RIG_TENSORS];
+    rig_side sides[2]; /* OpenCL, reference */
+    kvr_opencl *opencl;
+    void *opencl_mem;
+    kvr_cpu cpu;
+} rig;
+
+/* The device under test; NULL = the library's choice. */
+const char *rig_device(void);
+/* 1 when there is no OpenCL device; then the reason was printed and the test calls skip(). */
+int rig_no_device(void);
+/* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
+int rig_small(void);
+
+void rig_begin(rig *r, uint32_t batch_tokens, uint32_t ctx_tokens, uint32_t H, uint32_t G, uint32_t D);
+uint32_t rig_add(rig *r, kvr_tensor_role role, kvr_dtype dtype, uint32_t rows, uint32_t cols);
+/* Opens both sides; config may be NULL. KVR_TEST_GEMM_OWN set: never CLBlast, whose kernels checkers complain about. */
+void rig_open(rig *r, const kvr_opencl_config *config);
+void rig_close(rig *r);
+/* open of the OpenCL side alone with a 64-byte aligned block of exactly host_bytes - less. */
+kvr_status rig_open_side(rig *r, rig_side *side, size_t less, kvr_error *error);
+
+float rig_random(uint32_t *seed); /* -1..1 */
+void rig_fill(float *out, size_t n, uint32_t seed);
+double rig_value(const rig *r, uint32_t tensor, uint32_t row, uint32_t col); /* of a weight */
+double rig_half(uint16_t bits);
+uint16_t rig_to_half(float value);
+
+void rig_write(const rig_side *side, uint32_t tensor, uint32_t row, uint32_t rows, const void *src);
+void rig_read(const rig_side *side, uint32_t tensor, uint32_t row, uint32_t rows, void *dst);
+void rig_ok(const rig_side *side, kvr_status status); /* fails with explain()'s words */
+void *rig_alloc(size_t bytes);                        /* 64-byte aligned, never NULL; free() it */
+
+#endif

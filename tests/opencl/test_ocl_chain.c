@@ -1,0 +1,139 @@
+/*
+ * A chain of OpenCL boards in one process gives one board's answer, bit for bit; and that answer is the reference
+ * backend's within the rounding of another order of summation. The rules are those of test_chain.c; only the backend of
+ * the boards differs, and with it when transfers complete.
+ */
+#include "chain_rig.h"
+
+#include "kvr/kvr_opencl.h"
+
+#include <math.h>
+
+#define BOARDS 5u
+#define NEW_TOKENS 64u
+
+typedef struct devices {
+    kvr_opencl *opencl[BOARDS];
+    rig_memory memory[BOARDS];
+    kvr_backend backend[BOARDS];
+} devices;
+
+static int no_device(void) {
+    uint32_t n = 0;
+    kvr_error error;
+    memset(&error, 0, sizeof error);
+    if (kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK) return 0;
+    printf("skipped: no OpenCL device on this machine\n");
+    return 1;
+}
+
+static void devices_open(devices *d) {
+    kvr_opencl_config config;
+    kvr_error error;
+    memset(&config, 0, sizeof config);
+    memset(&error, 0, sizeof error);
+    config.struct_bytes = sizeof config;
+    config.device = getenv("KVR_TEST_DEVICE");
+    for (uint32_t b = 0; b < BOARDS; b++) {
+        d->memory[b] = rig_take(kvr_opencl_bytes());
+        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error), KVR_OK);
+        kvr_opencl_backend(d->opencl[b], &d->backend[b]);
+    }
+}
+
+static void devices_close(devices *d) {
+    for (uint32_t b = 0; b < BOARDS; b++) {
+        kvr_opencl_close(d->opencl[b]);
+        free(d->memory[b].raw);
+    }
+}
+
+static kvr_backend plain; /* the table without the change below; user is passed through */
+
+/* Turns cost the rig nothing, so asking again and again would only heat the machine. */
+static kvr_status wait_and_ask(void *user, kvr_fence fence) {
+    plain.wait(user, fence);
+    return plain.done(user, fence);
+}
+
+/* The rig's clock jumps while all boards wait, here also for the device: nothing may count as a timeout. */
+static void on_opencl(rig *r, uint32_t board, kvr_config *config, kvr_backend *backend, kvr_link *link) {
+    devices *d = r->options.user;
+    (void)link;
+    config->peer_timeout_ms = UINT32_MAX;
+    *backend = plain = d->backend[board];
+    backend->done = wait_and_ask;
+}
+
+static void answer(const rig_model *model, devices *d, const int32_t *ids, uint32_t n, uint32_t boards,
+                   const uint32_t *partition, rig_answer *out) {
+    rig r;
+    rig_options o;
+    memset(&o, 0, sizeof o);
+    o.change = on_opencl;
+    o.user = d;
+    o.config.batch_tokens = 16;
+    o.config.frame_tokens = 8;
+    rig_open(&r, model, boards, &o);
+    assert_int_equal(rig_prompt(&r, ids, n, NEW_TOKENS, boards, partition), KVR_OK);
+    rig_run(&r, out);
+    assert_int_equal(out->status, KVR_OK);
+    rig_close(&r);
+}
+
+static void compare_all(const rig_model *model) {
+    static const struct {
+        uint32_t boards, chunks[BOARDS];
+    } cuts[] = {{2, {20, 20}}, {2, {1, 39}},         {2, {39, 1}},        {3, {1, 1, 38}},    {3, {13, 14, 13}},
+                {3, {5, 34, 1}}, {4, {10, 10, 10, 10}}, {4, {1, 37, 1, 1}},  {4, {22, 9, 6, 3}}, {5, {8, 8, 8, 8, 8}},
+                {5, {36, 1, 1, 1, 1}}, {5, {17, 3, 11, 8, 1}}};
+    devices d;
+    rig_answer single, reference;
+    int32_t ids[40];
+    devices_open(&d);
+    rig_ids(ids, 40, model->info->n_vocab, 5);
+    answer(model, &d, ids, 40, 1, NULL, &single);
+    rig_single(model, NULL, ids, 40, NEW_TOKENS, &reference);
+    for (uint32_t i = 0; i < model->info->n_vocab; i++)
+        if (fabsf(single.logits[i] - reference.logits[i]) > 0.02f)
+            fail_msg("logit %u: %f, reference %f", i, (double)single.logits[i], (double)reference.logits[i]);
+    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
+        rig_answer chain;
+        answer(model, &d, ids, 40, cuts[c].boards, cuts[c].chunks, &chain);
+        if (!rig_same(model, &single, &chain)) fail_msg("partition %u differs from one board", (unsigned)c);
+        rig_answer_free(&chain);
+    }
+    rig_answer_free(&single);
+    rig_answer_free(&reference);
+    devices_close(&d);
+}
+
+static void chains_of_opencl_boards_equal_one_board_on_random_models(void **state) {
+    static const uint32_t dtypes[] = {KVR_DTYPE_F16, KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0};
+    (void)state;
+    if (no_device()) skip();
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        gguf_shape shape = RIG_TINY;
+        rig_model model;
+        shape.dtype = dtypes[i];
+        rig_model_make(&model, &shape);
+        compare_all(&model);
+        rig_model_close(&model);
+    }
+}
+
+static void chains_of_opencl_boards_equal_one_board_on_a_trained_model(void **state) {
+    rig_model model;
+    (void)state;
+    if (no_device() || !rig_model_stories(&model)) skip();
+    compare_all(&model);
+    rig_model_close(&model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chains_of_opencl_boards_equal_one_board_on_random_models),
+        cmocka_unit_test(chains_of_opencl_boards_equal_one_board_on_a_trained_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,488 @@
+/*
+ * Every operator of the OpenCL and the reference backend against plain double-precision computations.
+ */
+#include "rig.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const kvr_dtype types[] = {KVR_DTYPE_F32, KVR_DTYPE_F16, KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0};
+
+static void close_to(const rig_side *side, double got, double want, double scale, uint32_t row, uint32_t col) {
+    if (fabs(got - want) <= 3e-6 * scale + 1e-7) return;
+    fail_msg("%s: row %u column %u is %.9g, want %.9g (scale %g)", side->name, row, col, got, want, scale);
+}
+
+/* ---- matmul ---- */
+
+typedef struct product_case {
+    kvr_dtype dtype;
+    uint32_t N, K, rows, src_row, dst_row;
+    kvr_path path;
+    int add;
+} product_case;
+
+static void check_product(const rig *r, const rig_side *side, const product_case *c, uint32_t weight, uint32_t src,
+                          uint32_t dst, const float *x, const float *before) {
+    const kvr_view to = {dst, c->dst_row};
+    const kvr_view from = {src, c->src_row};
+    const uint32_t all = r->tensors[dst].rows;
+    float *got = rig_alloc(sizeof(float) * all * c->N);
+    rig_write(side, src, 0, r->tensors[src].rows, x);
+    rig_write(side, dst, 0, all, before);
+    rig_ok(side, side->backend.matmul(side->backend.user, to, weight, from, c->rows, c->path, c->add));
+    rig_read(side, dst, 0, all, got);
+    for (uint32_t t = 0; t < all; t++) {
+        const int inside = t >= c->dst_row && t < c->dst_row + c->rows;
+        for (uint32_t n = 0; n < c->N; n++) {
+            const double old = (double)before[t * c->N + n];
+            if (!inside) {
+                assert_true((double)got[t * c->N + n] == old); /* rows beside the view are untouched */
+                continue;
+            }
+            double sum = 0;
+            double scale = 0;
+            for (uint32_t k = 0; k < c->K; k++) {
+                const double p = rig_value(r, weight, n, k) * (double)x[(t - c->dst_row + c->src_row) * c->K + k];
+                sum += p;
+                scale += fabs(p);
+            }
+            close_to(side, (double)got[t * c->N + n], sum + (c->add ? old : 0), scale + fabs(old), t, n);
+        }
+    }
+    free(got);
+}
+
+static void products(const kvr_opencl_config *config) {
+    static const struct { uint32_t N, K; } shapes[] = {{64, 64}, {172, 64}, {64, 172}, {512, 64}, {100, 352}, {33, 17}};
+    const uint32_t batch = rig_small() ? 5 : 37;
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        rig r;
+        const uint32_t N = shapes[s].N;
+        const uint32_t K = shapes[s].K;
+        uint32_t weights[4];
+        rig_begin(&r, batch, 64, 8, 4, 8);
+        for (size_t d = 0; d < 4; d++)
+            weights[d] = K % 32 == 0 || d < 2 ? rig_add(&r, KVR_ROLE_MATRIX, types[d], N, K) : RIG_TENSORS;
+        const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, batch + 3, K);
+        const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, batch + 3, N);
+        rig_open(&r, config);
+        float *x = rig_alloc(sizeof(float) * (batch + 3) * K);
+        float *before = rig_alloc(sizeof(float) * (batch + 3) * N);
+        rig_fill(x, (size_t)(batch + 3) * K, 5);
+        rig_fill(before, (size_t)(batch + 3) * N, 6);
+        for (size_t d = 0; d < 4; d++) {
+            if (weights[d] == RIG_TENSORS) continue;
+            const product_case cases[] = {{types[d], N, K, batch, 0, 0, KVR_PATH_PREFILL, 0},
+                                          {types[d], N, K, 4, 2, 1, KVR_PATH_PREFILL, 1},
+                                          {types[d], N, K, 1, 3, 2, KVR_PATH_DECODE, 0},
+                                          {types[d], N, K, 1, 1, 4, KVR_PATH_DECODE, 1}};
+            for (size_t c = 0; c < 4; c++)
+                for (size_t side = 0; side < 2; side++)
+                    check_product(&r, &r.sides[side], &cases[c], weights[d], src, dst, x, before);
+        }
+        free(x);
+        free(before);
+        rig_close(&r);
+    }
+}
+
+static void products_agree_with_double_precision(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    products(NULL);
+}
+
+static void products_of_the_own_kernel_agree_too(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    kvr_opencl_config config = {0};
+    config.gemm = KVR_OPENCL_GEMM_OWN;
+    products(&config);
+}
+
+/* 16 MiB panels: 4096 columns of K = 1024, so 4100 rows of weight need two. */
+static void a_weight_larger_than_a_panel_is_cut(void **state) {
+    (void)state;
+    if (rig_no_device() || rig_small()) skip();
+    const uint32_t N = 4100;
+    const uint32_t K = 1024;
+    rig r;
+    rig_begin(&r, 4, 64, 8, 4, 8);
+    const uint32_t weight = rig_add(&r, KVR_ROLE_MATRIX, KVR_DTYPE_Q8_0, N, K);
+    const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 4, K);
+    const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 4, N);
+    rig_open(&r, NULL);
+    float *x = rig_alloc(sizeof(float) * 4 * K);
+    float *before = rig_alloc(sizeof(float) * 4 * N);
+    rig_fill(x, 4 * K, 5);
+    rig_fill(before, 4 * N, 6);
+    const product_case c = {KVR_DTYPE_Q8_0, N, K, 2, 1, 1, KVR_PATH_PREFILL, 1};
+    check_product(&r, &r.sides[0], &c, weight, src, dst, x, before);
+    free(x);
+    free(before);
+    rig_close(&r);
+}
+
+/* More rows than are packed at a time (512). */
+static void a_large_batch_is_cut(void **state) {
+    (void)state;
+    if (rig_no_device() || rig_small()) skip();
+    const uint32_t rows = 700;
+    rig r;
+    rig_begin(&r, rows, 64, 8, 4, 8);
+    const uint32_t weight = rig_add(&r, KVR_ROLE_MATRIX, KVR_DTYPE_F16, 40, 48);
+    const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, rows, 48);
+    const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, rows, 40);
+    rig_open(&r, NULL);
+    float *x = rig_alloc(sizeof(float) * rows * 48);
+    float *before = rig_alloc(sizeof(float) * rows * 40);
+    rig_fill(x, rows * 48, 5);
+    rig_fill(before, rows * 40, 6);
+    const product_case c = {KVR_DTYPE_F16, 40, 48, rows, 0, 0, KVR_PATH_PREFILL, 0};
+    check_product(&r, &r.sides[0], &c, weight, src, dst, x, before);
+    free(x);
+    free(before);
+    rig_close(&r);
+}
+
+/* ---- embed ---- */
+
+static void embedding_rows_are_exact(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    static const uint32_t all_cols[] = {64, 352, 172};
+    for (size_t s = 0; s < 3; s++) {
+        const uint32_t cols = all_cols[s];
+        rig r;
+        uint32_t weights[4];
+        int32_t ids[21];
+        float got[22 * 352];
+        rig_begin(&r, 21, 64, 8, 4, 8);
+        for (size_t d = 0; d < 4; d++)
+            weights[d] = cols % 32 == 0 || d < 2 ? rig_add(&r, KVR_ROLE_MATRIX, types[d], 50, cols) : RIG_TENSORS;
+        const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 22, cols);
+        rig_open(&r, NULL);
+        for (size_t d = 0; d < 4; d++)
+            for (size_t side = 0; side < 2 && weights[d] != RIG_TENSORS; side++) {
+                const rig_side *b = &r.sides[side];
+                const kvr_view to = {dst, 1};
+                for (int i = 0; i < 21; i++) ids[i] = (i * 17 + 49) % 50;
+                rig_ok(b, b->backend.embed(b->backend.user, to, weights[d], ids, 21));
+                memset(ids, 0x7f, sizeof ids); /* the ids were copied */
+                rig_read(b, dst, 0, 22, got);
+                for (uint32_t i = 0; i < 21; i++)
+                    for (uint32_t k = 0; k < cols; k++) {
+                        const double want = rig_value(&r, weights[d], (i * 17 + 49) % 50, k);
+                        assert_true(got[(i + 1) * cols + k] == (float)want);
+                    }
+            }
+        rig_close(&r);
+    }
+}
+
+/* ---- norm, rope, silu ---- */
+
+static void norms_agree_with_double_precision(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    static const uint32_t all_cols[] = {64, 172, 288, 20};
+    for (size_t s = 0; s < 4; s++) {
+        const uint32_t M = all_cols[s];
+        rig r;
+        float x[12 * 288];
+        float got[12 * 288];
+        rig_begin(&r, 10, 64, 8, 4, 8);
+        const uint32_t weights[] = {rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, M),
+                                    rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F16, 1, M)};
+        const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 12, M);
+        const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 12, M);
+        rig_open(&r, NULL);
+        rig_fill(x, 12 * M, 9);
+        for (size_t w = 0; w < 2; w++)
+            for (size_t side = 0; side < 2; side++) {
+                const rig_side *b = &r.sides[side];
+                const kvr_view from = {src, 2};
+                const kvr_view to = {dst, 1};
+                rig_write(b, src, 0, 12, x);
+                rig_ok(b, b->backend.rms_norm(b->backend.user, to, from, weights[w], 9, 1e-5f));
+                rig_read(b, dst, 0, 12, got);
+                for (uint32_t t = 0; t < 9; t++) {
+                    double squares = 0;
+                    for (uint32_t i = 0; i < M; i++) squares += (double)x[(t + 2) * M + i] * (double)x[(t + 2) * M + i];
+                    const double scale = 1 / sqrt(squares / M + (double)1e-5f);
+                    for (uint32_t i = 0; i < M; i++) {
+                        const double want = (double)x[(t + 2) * M + i] * scale * rig_value(&r, weights[w], 0, i);
+                        close_to(b, (double)got[(t + 1) * M + i], want, 1, t, i);
+                    }
+                }
+            }
+        rig_close(&r);
+    }
+}
+
+static void rope_turns_the_pairs_of_a_head(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    static const struct { uint32_t H, D, dims, first; } cases[] = {{8, 8, 8, 0}, {3, 64, 64, 1000}, {2, 80, 20, 77}};
+    for (size_t s = 0; s < 3; s++) {
+        const uint32_t H = cases[s].H;
+        const uint32_t D = cases[s].D;
+        rig r;
+        float x[9 * 200];
+        float got[9 * 200];
+        rig_begin(&r, 8, 64, H, 1, D);
+        const uint32_t freq = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, cases[s].dims / 2);
+        const uint32_t work = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 9, H * D);
+        for (uint32_t i = 0; i < cases[s].dims / 2; i++)
+            ((float *)r.data[freq])[i] = (float)pow(10000.0, -2.0 * i / cases[s].dims);
+        rig_open(&r, NULL);
+        rig_fill(x, 9 * H * D, 3);
+        for (size_t side = 0; side < 2; side++) {
+            const rig_side *b = &r.sides[side];
+            const kvr_view view = {work, 1};
+            rig_write(b, work, 0, 9, x);
+            rig_ok(b, b->backend.rope(b->backend.user, view, freq, 8, H, cases[s].dims, cases[s].first));
+            rig_read(b, work, 0, 9, got);
+            for (uint32_t t = 0; t < 8; t++)
+                for (uint32_t c = 0; c < H * D; c += 2) {
+                    const uint32_t i = c % D / 2;
+                    const float *in = &x[(t + 1) * H * D + c];
+                    const float *out = &got[(t + 1) * H * D + c];
+                    if (2 * i >= cases[s].dims) {
+                        assert_true(in[0] == out[0] && in[1] == out[1]);
+                        continue;
+                    }
+                    /* The angle is rounded to float, as every implementation rounds it. */
+                    const double angle = (double)((float)(cases[s].first + t) * ((float *)r.data[freq])[i]);
+                    close_to(b, (double)out[0], (double)in[0] * cos(angle) - (double)in[1] * sin(angle), 1, t, c);
+                    close_to(b, (double)out[1], (double)in[0] * sin(angle) + (double)in[1] * cos(angle), 1, t, c);
+                }
+        }
+        rig_close(&r);
+    }
+}
+
+static void the_gate_agrees_with_double_precision(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    const uint32_t F = 300; /* one whole column chunk of 256, then 44 = 2 * 16 + 12 */
+    rig r;
+    float g[6 * 300];
+    float u[6 * 300];
+    float got[6 * 300];
+    rig_begin(&r, 5, 64, 8, 4, 8);
+    const uint32_t gate = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 6, F);
+    const uint32_t up = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 6, F);
+    rig_open(&r, NULL);
+    rig_fill(g, 6 * F, 3);
+    rig_fill(u, 6 * F, 4);
+    for (uint32_t i = 0; i < 6 * F; i++) g[i] *= 40.0f;
+    g[F] = 200.0f;
+    g[F + 1] = -200.0f; /* exp overflows; the result is -0 */
+    for (size_t side = 0; side < 2; side++) {
+        const rig_side *b = &r.sides[side];
+        const kvr_view a = {gate, 1};
+        const kvr_view c = {up, 0};
+        rig_write(b, gate, 0, 6, g);
+        rig_write(b, up, 0, 6, u);
+        rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 5));
+        rig_read(b, gate, 0, 6, got);
+        for (uint32_t t = 0; t < 5; t++)
+            for (uint32_t i = 0; i < F; i++) {
+                const double x = (double)g[(t + 1) * F + i];
+                const double want = x / (1 + exp(-x)) * (double)u[t * F + i];
+                close_to(b, (double)got[(t + 1) * F + i], want, fabs(want), t, i);
+            }
+    }
+    rig_close(&r);
+}
+
+/* ---- keys and values ---- */
+
+static void stored_keys_are_rounded_to_nearest_even(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    const uint32_t cols = 300;
+    rig r;
+    float x[5 * 300];
+    uint16_t half[7 * 300];
+    float whole[7 * 300];
+    rig_begin(&r, 5, 7, 30, 30, 10);
+    const uint32_t work = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 5, cols);
+    const uint32_t kv16 = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 7, cols);
+    const uint32_t kv32 = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F32, 7, cols);
+    rig_open(&r, NULL);
+    rig_fill(x, 5 * cols, 8);
+    for (uint32_t i = 0; i < 5 * cols; i += 3) x[i] *= 300.0f;
+    x[cols] = 1.00048828125f;     /* half way between two halves: to even, down */
+    x[cols + 1] = 1.00146484375f; /* half way: to even, up */
+    for (size_t side = 0; side < 2; side++) {
+        const rig_side *b = &r.sides[side];
+        const kvr_view from = {work, 1};
+        const kvr_view to16 = {kv16, 3};
+        const kvr_view to32 = {kv32, 3};
+        rig_write(b, work, 0, 5, x);
+        rig_ok(b, b->backend.store(b->backend.user, to16, from, 4));
+        rig_ok(b, b->backend.store(b->backend.user, to32, from, 4));
+        rig_read(b, kv16, 0, 7, half);
+        rig_read(b, kv32, 0, 7, whole);
+        for (uint32_t i = 0; i < 4 * cols; i++) {
+            assert_int_equal(half[3 * cols + i], rig_to_half(x[cols + i]));
+            assert_true(whole[3 * cols + i] == x[cols + i]);
+        }
+    }
+    rig_close(&r);
+}
+
+typedef struct attention_case {
+    uint32_t H, G, D, ctx, first, rows;
+    kvr_dtype dtype;
+} attention_case;
+
+static double kv_at(const attention_case *c, const void *kv, uint32_t i) {
+    return c->dtype == KVR_DTYPE_F16 ? rig_half(((const uint16_t *)kv)[i]) : (double)((const float *)kv)[i];
+}
+
+static void check_attention(const attention_case *c) {
+    rig r;
+    const uint32_t cols = c->G * c->D;
+    const uint32_t width = c->H * c->D;
+    rig_begin(&r, c->rows, c->ctx, c->H, c->G, c->D);
+    const uint32_t k = rig_add(&r, KVR_ROLE_KV, c->dtype, c->ctx, cols);
+    const uint32_t v = rig_add(&r, KVR_ROLE_KV, c->dtype, c->ctx, cols);
+    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, c->rows + 1, width);
+    const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, c->rows + 2, width);
+    rig_open(&r, NULL);
+    float *query = rig_alloc(sizeof(float) * (c->rows + 1) * width);
+    float *got = rig_alloc(sizeof(float) * (c->rows + 2) * width);
+    void *keys = rig_alloc(sizeof(float) * c->ctx * cols);
+    void *values = rig_alloc(sizeof(float) * c->ctx * cols);
+    uint32_t seed = 12;
+    rig_fill(query, (size_t)(c->rows + 1) * width, 2);
+    for (uint32_t i = 0; i < (c->rows + 1) * width; i++) query[i] *= 4.0f;
+    for (uint32_t i = 0; i < c->ctx * cols; i++) {
+        /* Past the last key: values that would show in any result. */
+        const int seen = i < (c->first + c->rows) * cols;
+        const float a = seen ? rig_random(&seed) : 60000.0f;
+        const float b = seen ? rig_random(&seed) : 60000.0f;
+        if (c->dtype == KVR_DTYPE_F16) {
+            ((uint16_t *)keys)[i] = rig_to_half(a);
+            ((uint16_t *)values)[i] = rig_to_half(b);
+        } else {
+            ((float *)keys)[i] = a;
+            ((float *)values)[i] = b;
+        }
+    }
+    double *p = rig_alloc(sizeof(double) * c->ctx);
+    for (size_t side = 0; side < 2; side++) {
+        const rig_side *b = &r.sides[side];
+        const kvr_view from = {q, 1};
+        const kvr_view to = {dst, 2};
+        rig_write(b, q, 0, c->rows + 1, query);
+        rig_write(b, k, 0, c->ctx, keys);
+        rig_write(b, v, 0, c->ctx, values);
+        rig_ok(b, b->backend.attention(b->backend.user, to, from, k, v, c->rows, c->first));
+        rig_read(b, dst, 0, c->rows + 2, got);
+        for (uint32_t t = 0; t < c->rows; t++)
+            for (uint32_t h = 0; h < c->H; h++) {
+                const uint32_t g = h / (c->H / c->G);
+                const uint32_t end = c->first + t + 1;
+                double most = -1e300;
+                double sum = 0;
+                for (uint32_t j = 0; j < end; j++) {
+                    p[j] = 0;
+                    for (uint32_t d = 0; d < c->D; d++)
+                        p[j] +=
+                            (double)query[((t + 1) * c->H + h) * c->D + d] * kv_at(c, keys, j * cols + g * c->D + d);
+                    p[j] /= sqrt(c->D);
+                    if (p[j] > most) most = p[j];
+                }
+                for (uint32_t j = 0; j < end; j++) sum += p[j] = exp(p[j] - most);
+                for (uint32_t d = 0; d < c->D; d++) {
+                    double want = 0;
+                    for (uint32_t j = 0; j < end; j++) want += p[j] / sum * kv_at(c, values, j * cols + g * c->D + d);
+                    close_to(b, (double)got[((t + 2) * c->H + h) * c->D + d], want, 1, t, h * c->D + d);
+                }
+            }
+    }
+    free(p);
+    free(query);
+    free(got);
+    free(keys);
+    free(values);
+    rig_close(&r);
+}
+
+static void attention_agrees_with_double_precision(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    static const attention_case cases[] = {
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16},
+        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16},  {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32},
+        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16}, {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (rig_small() && cases[i].rows > 40) continue;
+        check_attention(&cases[i]);
+    }
+}
+
+/* ---- transfers ---- */
+
+static void reads_see_all_operators_before_them_and_fences_are_a_fixed_pool(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    rig r;
+    float ones[64];
+    float got[KVR_BACKEND_FENCES][64];
+    rig_begin(&r, 1, 64, 8, 4, 8);
+    const uint32_t gate = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 1, 64);
+    const uint32_t up = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 1, 64);
+    rig_open(&r, NULL);
+    const rig_side *b = &r.sides[0];
+    const kvr_view a = {gate, 0};
+    const kvr_view c = {up, 0};
+    kvr_fence fences[KVR_BACKEND_FENCES];
+    kvr_fence extra = 0;
+    for (int i = 0; i < 64; i++) ones[i] = 1.0f;
+    rig_write(b, gate, 0, 1, ones);
+    rig_write(b, up, 0, 1, ones);
+    double want = 1;
+    for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
+        rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 1));
+        rig_ok(b, b->backend.read(b->backend.user, a, 1, got[i], &fences[i]));
+        /* The next operator changes what this read returns, and must not overtake it. */
+        rig_ok(b, b->backend.wait(b->backend.user, fences[i]));
+    }
+    assert_int_equal(b->backend.read(b->backend.user, a, 1, got[0], &extra), KVR_ERR_STATE);
+    for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
+        rig_ok(b, b->backend.done(b->backend.user, fences[i]));
+        want = want / (1 + exp(-want));
+        close_to(b, (double)got[i][63], want, 1, i, 63);
+    }
+    assert_int_equal(b->backend.done(b->backend.user, fences[0]), KVR_ERR_STATE); /* asked once */
+    rig_ok(b, b->backend.read(b->backend.user, a, 1, got[0], &extra));
+    while (b->backend.done(b->backend.user, extra) == KVR_AGAIN) {}
+    assert_int_equal(b->backend.done(b->backend.user, 0), KVR_OK);
+    rig_close(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_agree_with_double_precision),
+        cmocka_unit_test(products_of_the_own_kernel_agree_too),
+        cmocka_unit_test(a_weight_larger_than_a_panel_is_cut),
+        cmocka_unit_test(a_large_batch_is_cut),
+        cmocka_unit_test(embedding_rows_are_exact),
+        cmocka_unit_test(norms_agree_with_double_precision),
+        cmocka_unit_test(rope_turns_the_pairs_of_a_head),
+        cmocka_unit_test(the_gate_agrees_with_double_precision),
+        cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
+        cmocka_unit_test(attention_agrees_with_double_precision),
+        cmocka_unit_test(reads_see_all_operators_before_them_and_fences_are_a_fixed_pool),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,198 @@
+/*
+ * The sacred rule: a row's bits do not depend on how many rows share the call, nor on where in the call the row stands,
+ * nor on batch_tokens. A chain of boards gives the text of one board only because of it.
+ */
+#include "rig.h"
+
+#include <string.h>
+
+#define H 4u
+#define G 2u
+#define D 24u
+#define M (H * D) /* 96 */
+#define N 164u
+
+enum { W_F32, W_F16, W_Q8, W_Q4, NORM, FREQ, KEYS, VALUES, KEYS32, VALUES32, X, Y, Z, U };
+
+static const uint32_t counts[] = {1, 2, 3, 7, 64, 1000};
+
+static uint32_t tokens(void) {
+    return rig_small() ? 11 : 150;
+}
+
+static void open_rig(rig *r, uint32_t batch, uint32_t gemm) {
+    const uint32_t T = tokens();
+    kvr_opencl_config config = {0};
+    config.gemm = gemm;
+    rig_begin(r, batch, T, H, G, D);
+    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F32, N, M);
+    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F16, N, M);
+    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q8_0, N, M);
+    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q4_0, N, M);
+    rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, M);
+    rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, D / 2);
+    rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F16, T, G * D);
+    rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F16, T, G * D);
+    rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F32, T, G * D);
+    rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F32, T, G * D);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, M);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, M);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, N);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, G * D);
+    rig_open(r, &config);
+}
+
+static float *inputs(uint32_t cols, uint32_t seed) {
+    float *x = rig_alloc(sizeof(float) * tokens() * cols);
+    rig_fill(x, (size_t)tokens() * cols, seed);
+    return x;
+}
+
+/* One operator on `rows` rows of tokens first.. that stand at row `at` of the work tensors; the result is at `at` of
+ * the tensor returned. Inputs of all tokens are in x (M columns), z (N columns). */
+typedef uint32_t (*row_op)(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                           const float *z);
+
+static kvr_view at_row(uint32_t tensor, uint32_t row) {
+    const kvr_view view = {tensor, row};
+    return view;
+}
+
+static uint32_t product_of(const rig_side *b, uint32_t weight, uint32_t at, uint32_t first, uint32_t rows,
+                           const float *x, const float *z) {
+    rig_write(b, X, at, rows, x + first * M);
+    rig_write(b, Z, at, rows, z + first * N);
+    rig_ok(b, b->backend.matmul(b->backend.user, at_row(Z, at), weight, at_row(X, at), rows, KVR_PATH_PREFILL, 1));
+    return Z;
+}
+
+static uint32_t product_f32(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                            const float *z) {
+    return product_of(b, W_F32, at, first, rows, x, z);
+}
+static uint32_t product_f16(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                            const float *z) {
+    return product_of(b, W_F16, at, first, rows, x, z);
+}
+static uint32_t product_q8(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                           const float *z) {
+    return product_of(b, W_Q8, at, first, rows, x, z);
+}
+static uint32_t product_q4(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                           const float *z) {
+    return product_of(b, W_Q4, at, first, rows, x, z);
+}
+static uint32_t norm(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
+    (void)z;
+    rig_write(b, X, at, rows, x + first * M);
+    rig_ok(b, b->backend.rms_norm(b->backend.user, at_row(Y, at), at_row(X, at), NORM, rows, 1e-5f));
+    return Y;
+}
+static uint32_t rotation(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                         const float *z) {
+    (void)z;
+    rig_write(b, X, at, rows, x + first * M);
+    rig_ok(b, b->backend.rope(b->backend.user, at_row(X, at), FREQ, rows, H, D, first));
+    return X;
+}
+static uint32_t gate(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
+    (void)z;
+    rig_write(b, X, at, rows, x + first * M);
+    rig_write(b, Y, at, rows, x + first * M);
+    rig_ok(b, b->backend.silu_mul(b->backend.user, at_row(X, at), at_row(Y, at), rows));
+    return X;
+}
+static uint32_t attention_over(const rig_side *b, uint32_t k, uint32_t v, uint32_t at, uint32_t first, uint32_t rows,
+                               const float *x, const float *z) {
+    /* Keys and values of the tokens up to here come through store, in the same cut. */
+    for (uint32_t t = first; t < first + rows; t++) rig_write(b, U, at + t - first, 1, z + t * N);
+    rig_ok(b, b->backend.store(b->backend.user, at_row(k, first), at_row(U, at), rows));
+    rig_ok(b, b->backend.store(b->backend.user, at_row(v, first), at_row(U, at), rows));
+    rig_write(b, X, at, rows, x + first * M);
+    rig_ok(b, b->backend.attention(b->backend.user, at_row(Y, at), at_row(X, at), k, v, rows, first));
+    return Y;
+}
+static uint32_t attention_f16(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                              const float *z) {
+    return attention_over(b, KEYS, VALUES, at, first, rows, x, z);
+}
+static uint32_t attention_f32(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                              const float *z) {
+    return attention_over(b, KEYS32, VALUES32, at, first, rows, x, z);
+}
+
+/* All tokens, `count` rows per call, at row `at`; out is [tokens][cols]. */
+static void run_cut(const rig *r, const rig_side *b, row_op op, uint32_t count, uint32_t at, const float *x,
+                    const float *z, float *out, uint32_t *out_cols) {
+    for (uint32_t first = 0; first < tokens(); first += count) {
+        const uint32_t rows = count < tokens() - first ? count : tokens() - first;
+        const uint32_t tensor = op(b, at, first, rows, x, z);
+        *out_cols = r->tensors[tensor].cols;
+        rig_read(b, tensor, at, rows, out + first * *out_cols);
+    }
+}
+
+static void check_all_cuts(uint32_t gemm) {
+    static const struct {
+        const char *name;
+        row_op op;
+    } ops[] = {{"product f32", product_f32},
+               {"product f16", product_f16},
+               {"product q8_0", product_q8},
+               {"product q4_0", product_q4},
+               {"rms_norm", norm},
+               {"rope", rotation},
+               {"silu_mul", gate},
+               {"attention f16", attention_f16},
+               {"attention f32", attention_f32}};
+    rig whole;
+    rig small;
+    float *x = inputs(M, 1);
+    float *z = inputs(N, 2);
+    float *want = rig_alloc(sizeof(float) * tokens() * N);
+    float *got = rig_alloc(sizeof(float) * tokens() * N);
+    open_rig(&whole, tokens(), gemm);
+    open_rig(&small, 3, gemm);
+    for (size_t side = 0; side < 2; side++)
+        for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++) {
+            uint32_t cols = 0;
+            run_cut(&whole, &whole.sides[side], ops[o].op, tokens(), 0, x, z, want, &cols);
+            for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+                for (uint32_t at = 0; at < 6; at += counts[c] == 1 ? 1 : 5) {
+                    if (counts[c] == 1 && at > 2) break;
+                    run_cut(&whole, &whole.sides[side], ops[o].op, counts[c], at, x, z, got, &cols);
+                    if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
+                        fail_msg("%s %s: %u rows per call at row %u change the bits", whole.sides[side].name,
+                                 ops[o].name, counts[c], at);
+                }
+            run_cut(&small, &small.sides[side], ops[o].op, 3, 1, x, z, got, &cols);
+            if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
+                fail_msg("%s %s: batch_tokens changes the bits", whole.sides[side].name, ops[o].name);
+        }
+    rig_close(&whole);
+    rig_close(&small);
+    free(x);
+    free(z);
+    free(want);
+    free(got);
+}
+
+static void a_row_has_the_same_bits_however_the_rows_are_cut(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    check_all_cuts(KVR_OPENCL_GEMM_AUTO);
+}
+
+static void so_it_is_with_the_own_product(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    check_all_cuts(KVR_OPENCL_GEMM_OWN);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_has_the_same_bits_however_the_rows_are_cut),
+        cmocka_unit_test(so_it_is_with_the_own_product),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
