@@ -179,9 +179,6 @@ kvr_status kvri_ocl_gemm_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_er
         session->use_clblast = 1;
         return KVR_OK;
     }
-    if (cl->gemm == KVR_OPENCL_GEMM_CLBLAST)
-        return kvri_ocl_fail(error, KVR_ERR_DEVICE, "CLBlast fails its check on this device: choose gemm = own",
-                             status);
     kvri_ocl_log(cl, KVR_LOG_WARN, "CLBlast fails its check on this device: the own product kernel is used");
     return KVR_OK;
 }

@@ -127,7 +127,7 @@ static void check(uint32_t gemm) {
 static void after_open_nothing_is_allocated_or_built(void **state) {
     (void)state;
     if (rig_no_device()) skip();
-    check(KVR_OPENCL_GEMM_AUTO);
+    check(KVR_OPENCL_GEMM_CLBLAST);
 }
 
 static void nor_with_the_own_product(void **state) {

@@ -165,7 +165,7 @@ static void open_object(rig *r) {
     kvr_opencl_config config = {0};
     kvr_error error = {0};
     config.device = rig_device();
-    if (getenv("KVR_TEST_GEMM_OWN") != NULL) config.gemm = KVR_OPENCL_GEMM_OWN;
+    config.gemm = getenv("KVR_TEST_GEMM_OWN") != NULL ? KVR_OPENCL_GEMM_OWN : KVR_OPENCL_GEMM_CLBLAST;
     r->opencl_mem = rig_alloc(kvr_opencl_bytes());
     assert_int_equal(kvr_opencl_open(r->opencl_mem, kvr_opencl_bytes(), &config, NULL, &r->opencl, &error), KVR_OK);
     kvr_opencl_backend(r->opencl, &r->sides[0].backend);

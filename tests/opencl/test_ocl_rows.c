@@ -180,7 +180,7 @@ static void check_all_cuts(uint32_t gemm) {
 static void a_row_has_the_same_bits_however_the_rows_are_cut(void **state) {
     (void)state;
     if (rig_no_device()) skip();
-    check_all_cuts(KVR_OPENCL_GEMM_AUTO);
+    check_all_cuts(KVR_OPENCL_GEMM_CLBLAST);
 }
 
 static void so_it_is_with_the_own_product(void **state) {

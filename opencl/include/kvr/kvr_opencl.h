@@ -17,8 +17,8 @@ extern "C" {
 typedef struct kvr_opencl kvr_opencl;
 
 typedef enum kvr_opencl_gemm {
-    KVR_OPENCL_GEMM_AUTO = 0,    /* CLBlast; the own kernel when CLBlast fails its check at open (with a warning) */
-    KVR_OPENCL_GEMM_CLBLAST = 1, /* CLBlast or an error */
+    KVR_OPENCL_GEMM_AUTO = 0,    /* by device class, as measured: the own kernel on CPUs, CLBlast on all others */
+    KVR_OPENCL_GEMM_CLBLAST = 1, /* CLBlast; the own kernel, with a warning, when CLBlast fails its check at open */
     KVR_OPENCL_GEMM_OWN = 2      /* the own kernel: no CLBlast compile at first start, no padded copies */
 } kvr_opencl_gemm;
 
