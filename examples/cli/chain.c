@@ -1,0 +1,195 @@
+#include "chain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "progress.h"
+#include "say.h"
+#include "signals.h"
+
+enum { IDLE_US = 10000, CHECK_US = 20000 };
+
+static uint32_t count_addresses(const char *list) {
+    uint32_t n = 1;
+    for (; *list; list++) n += *list == ',';
+    return n;
+}
+
+int chain_check_options(const options *opt, const char *command, uint32_t *out_n_boards) {
+    uint32_t n_boards = 1;
+    if (opt->local_boards != 0 && opt->boards != NULL)
+        return say_usage(command, "--local-boards starts helpers and --boards names running ones: give one of them");
+    if (opt->local_boards != 0) n_boards = opt->local_boards;
+    if (opt->boards != NULL) {
+        n_boards = count_addresses(opt->boards) + 1;
+        if (n_boards > KVR_MAX_BOARDS)
+            return say_usage(command, "--boards names more than %u helpers", BOARDS_CAP_HELPERS);
+        if (opt->boards[0] == '\0' || opt->boards[0] == ',' || strstr(opt->boards, ",,") != NULL ||
+            opt->boards[strlen(opt->boards) - 1] == ',')
+            return say_usage(command, "--boards wants addresses with commas between, as in tcp://10.0.0.2:7000");
+    }
+    if (opt->partition.n != 0 && opt->partition.n != n_boards)
+        return say_usage(command,
+                         "--partition has %u parts for %u board%s: give one part for each board, this one last",
+                         opt->partition.n, n_boards, n_boards == 1 ? "" : "s");
+    *out_n_boards = n_boards;
+    return EXIT_OK;
+}
+
+/* Cuts a copy of --boards at its commas. */
+static int split_addresses(chain *c, const char *list) {
+    size_t bytes = strlen(list) + 1;
+    c->remote = malloc(bytes);
+    if (c->remote == NULL) return say_error("not enough memory for the addresses of the boards: end other programs");
+    memcpy(c->remote, list, bytes);
+    uint32_t n = 0;
+    for (char *at = c->remote; at != NULL && n < BOARDS_CAP_HELPERS;) {
+        c->addresses[n++] = at;
+        at = strchr(at, ',');
+        if (at != NULL) *at++ = '\0';
+    }
+    return EXIT_OK;
+}
+
+static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
+    boards_config config;
+    memset(&config, 0, sizeof config);
+    config.n_boards = c->n_boards;
+    config.cores_per_board = opt->board_cores;
+    config.model = opt->model;
+    config.device = opt->device;
+    config.ctx_tokens = ctx_tokens;
+    config.batch_tokens = opt->batch_tokens;
+    config.kv_dtype = opt->kv_dtype;
+    config.timeout_s = opt->timeout_s;
+    config.verbose = opt->verbose != 0;
+    c->n_cores = opt->board_cores;
+    return boards_start(&c->local, &config);
+}
+
+/* Then nobody else needs to reach this board. */
+static int helpers_are_here(const chain *c, const options *opt) {
+    if (opt->local_boards != 0) return 1;
+    for (uint32_t i = 0; i + 1 < c->n_boards; i++)
+        if (!engine_is_loopback(c->addresses[i])) return 0;
+    return 1;
+}
+
+static void say_boards(const chain *c) {
+    for (uint32_t i = 0; i + 1 < c->n_boards; i++) {
+        if (c->local.n_boards > 1)
+            say_note("board %u: pid %ld at %s", i, (long)c->local.helpers[i].pid, c->addresses[i]);
+        else say_note("board %u: %s", i, c->addresses[i]);
+    }
+    say_note("board %u: this one, at %s, %s", c->n_boards - 1, c->e.inbox, device_name(c->e.dev));
+}
+
+int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tokens) {
+    options own = *opt;
+    c->n_boards = n_boards;
+    signals_catch();
+    int code = n_boards > 1 ? engine_check_link() : EXIT_OK;
+    if (code != EXIT_OK) return code;
+    if (opt->local_boards != 0) {
+        code = start_local(c, opt, ctx_tokens);
+        own.threads = opt->board_cores;
+    } else if (opt->boards != NULL) {
+        code = split_addresses(c, opt->boards);
+    }
+    if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
+    if (code == EXIT_OK) code = engine_open_session(&c->e);
+    if (code != EXIT_OK || n_boards == 1) return code;
+
+    const char *listen = opt->listen;
+    if (listen == NULL) listen = helpers_are_here(c, opt) ? "tcp://127.0.0.1:*" : "tcp://*:*";
+    code = engine_open_link(&c->e, listen);
+    if (code == EXIT_OK && opt->local_boards != 0) {
+        code = boards_wait_ready(&c->local, opt->start_timeout_s);
+        for (uint32_t i = 0; i + 1 < n_boards; i++) c->addresses[i] = c->local.helpers[i].address;
+    }
+    if (code == EXIT_OK) code = engine_set_boards(&c->e, c->addresses, n_boards - 1);
+    if (code == EXIT_OK && opt->verbose) say_boards(c);
+    return code;
+}
+
+void chain_close(chain *c) {
+    if (c->e.session != NULL && c->n_boards > 1 && c->e.inbox[0] != '\0') kvr_session_dismiss(c->e.session);
+    engine_close(&c->e);
+    boards_end(&c->local);
+    free(c->remote);
+    memset(c, 0, sizeof *c);
+}
+
+void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt) {
+    prompt->n_boards = c->n_boards;
+    if (opt->partition.n != 0) {
+        prompt->partition = opt->partition.values;
+    } else if (prompt->n_ids < c->n_boards) {
+        prompt->n_boards = prompt->n_ids; /* a board needs one token at least */
+        say_note("the prompt has %u tokens, so only %u of %u boards take part", prompt->n_ids, prompt->n_ids,
+                 c->n_boards);
+    }
+}
+
+/* --- one prompt ------------------------------------------------------------------------------------------------ */
+
+static int say_failure(chain *c) {
+    const kvr_error *error = kvr_session_get_error(c->e.session);
+    int32_t rank = kvr_session_failed_rank(c->e.session);
+    if (boards_check(&c->local, "during the prompt") != EXIT_OK) return EXIT_FAILED;
+    if (rank < 0 || (uint32_t)rank + 1 >= c->n_boards) return say_kvr_error("the prompt failed", error);
+    char line[512];
+    kvr_error_format(error, line, sizeof line);
+    if (c->local.n_boards > 1)
+        return say_error("board %d (pid %ld): %s; run again, or use fewer boards", rank,
+                         (long)c->local.helpers[rank].pid, line);
+    return say_error("board %d at %s: %s; check that 'kvr board' runs there with the same model, or leave it out", rank,
+                     c->addresses[rank], line);
+}
+
+int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void *user) {
+    kvr_session *session = c->e.session;
+    progress bar;
+    int code = EXIT_OK, in_prompt = 1;
+    uint64_t check_us = 0;
+    if (boards_check(&c->local, "before the prompt") != EXIT_OK) return EXIT_FAILED;
+    if (kvr_session_prompt(session, prompt) != KVR_OK) return say_failure(c);
+    progress_begin(&bar);
+    for (;;) {
+        kvr_event event;
+        memset(&event, 0, sizeof event);
+        kvr_status status = kvr_session_poll(session, &event);
+        if (status < 0) {
+            progress_end(&bar);
+            return say_failure(c);
+        }
+        if (status == KVR_END) break;
+        if (status == KVR_OK && event.kind == KVR_EVENT_PROGRESS && in_prompt)
+            progress_show(&bar, event.done, event.total);
+        if (status == KVR_OK && (event.kind == KVR_EVENT_TOKEN || event.kind == KVR_EVENT_END)) {
+            in_prompt = 0; /* from here on the lead needs nobody */
+            progress_end(&bar);
+        }
+        if (status == KVR_OK && callback != NULL && event.kind != KVR_EVENT_NONE && callback(user, &event) != 0) {
+            kvr_session_stop(session);
+            break;
+        }
+        if (status == KVR_OK && event.kind == KVR_EVENT_END) break;
+        if (signals_caught()) {
+            kvr_session_stop(session);
+            code = EXIT_SIGNAL_BASE + signals_caught();
+            break;
+        }
+        if (in_prompt && c->local.n_boards > 1 && engine_now_us(&c->e) - check_us > CHECK_US) {
+            check_us = engine_now_us(&c->e);
+            if (boards_check(&c->local, "during the prompt") != EXIT_OK) {
+                kvr_session_stop(session);
+                code = EXIT_FAILED;
+                break;
+            }
+        }
+        if (status == KVR_AGAIN) kvr_session_idle(session, IDLE_US);
+    }
+    progress_end(&bar);
+    return code;
+}

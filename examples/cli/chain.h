@@ -1,0 +1,33 @@
+/*
+ * chain.h - one board, or the lead of a chain, ready for prompts; and the loop that drives one prompt to its end.
+ */
+#ifndef KVR_CLI_CHAIN_H
+#define KVR_CLI_CHAIN_H
+
+#include "engine.h"
+
+typedef struct chain {
+    engine e;
+    boards local;      /* helpers that this process started */
+    uint32_t n_boards; /* with this one */
+    uint32_t n_cores;  /* held to so many cores; 0 = not held */
+    char *remote;      /* copy of --boards, cut into addresses */
+    const char *addresses[BOARDS_CAP_HELPERS];
+} chain;
+
+/* Exit codes with sentences, as in engine.h. chain_close is harmless at any stage of a zeroed chain. */
+
+/* Looks at --local-boards, --boards and --partition; takes nothing. command is for the hint of a usage error. */
+int chain_check_options(const options *opt, const char *command, uint32_t *out_n_boards);
+/* Opens everything; c->e holds a model already. Starts --local-boards helpers. */
+int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tokens);
+void chain_close(chain *c);
+
+/* Fills the chain's part of a prompt: how many boards take part, and the partition when one was given. */
+void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt);
+
+/* Answers one prompt; callback (may be NULL) sees every event, non-zero ends the prompt early (EXIT_OK). Shows progress
+ * on a terminal. EXIT_SIGNAL_BASE + n after a signal. */
+int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void *user);
+
+#endif

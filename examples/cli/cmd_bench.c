@@ -1,0 +1,172 @@
+/* kvr bench: tokens per second and time to the first token, in the columns of llama-bench. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "commands.h"
+#include "engine.h"
+#include "kvr/kvr_version.h"
+#include "measure.h"
+#include "output.h"
+#include "say.h"
+
+static const command_help HELP = {
+    "bench", "-m FILE [-p N,...] [-n N,...] [-r N] [-o md|csv|json] [--local-boards P,P,...]",
+    "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
+    "Every test runs once before it is measured. With --local-boards each board is held to --board-cores cores, also "
+    "for\n"
+    "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt."};
+static const option_id ACCEPTS[] = {OPT_MODEL,
+                                    OPT_BENCH_PROMPT,
+                                    OPT_BENCH_GEN,
+                                    OPT_REPETITIONS,
+                                    OPT_OUTPUT,
+                                    OPT_CONTEXT,
+                                    OPT_DEVICE,
+                                    OPT_THREADS,
+                                    OPT_KV,
+                                    OPT_BATCH,
+                                    OPT_LOCAL_BOARDS_LIST,
+                                    OPT_BOARD_CORES,
+                                    OPT_TIMEOUT,
+                                    OPT_START_TIMEOUT,
+                                    OPT_END};
+
+enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
+
+typedef struct report {
+    output out;
+    const kvr_model_info *info;
+    const char *model;
+    char type[96];
+} report;
+
+static double mean(const double *x, uint32_t n) {
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += x[i];
+    return n ? sum / n : 0;
+}
+
+static double deviation(const double *x, uint32_t n) {
+    double average = mean(x, n), sum = 0;
+    if (n < 2) return 0;
+    for (uint32_t i = 0; i < n; i++) sum += (x[i] - average) * (x[i] - average);
+    return sqrt(sum / (n - 1));
+}
+
+static int ascending(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double median_ms(const uint64_t *us, uint32_t n) {
+    static uint64_t sorted[MEASURE_CAP_SAMPLES];
+    if (n == 0) return 0;
+    memcpy(sorted, us, n * sizeof *us);
+    qsort(sorted, n, sizeof *sorted, ascending);
+    return (double)(sorted[(n - 1) / 2] + sorted[n / 2]) / 2000.0;
+}
+
+/* "[1,2,3]" */
+static const char *samples_text(const double *x, uint32_t n, const char *format, char *out, size_t cap) {
+    size_t at = 0;
+    out[at++] = '[';
+    for (uint32_t i = 0; i < n && at + 32 < cap; i++) {
+        if (i) out[at++] = ',';
+        at += (size_t)snprintf(out + at, 28, format, x[i]);
+    }
+    out[at++] = ']';
+    out[at] = '\0';
+    return out;
+}
+
+static const char *number(char *out, size_t cap, const char *format, double x) {
+    snprintf(out, cap, format, x);
+    return out;
+}
+
+static void on_result(void *user, const measure_result *r) {
+    static double ns[MEASURE_CAP_SAMPLES], ts[MEASURE_CAP_SAMPLES];
+    static char ns_text[CAP_SAMPLES_TEXT], ts_text[CAP_SAMPLES_TEXT];
+    report *rep = user;
+    const kvr_model_info *info = rep->info;
+    double n_tokens = r->n_prompt + r->n_gen;
+    for (uint32_t i = 0; i < r->n_samples; i++) {
+        ns[i] = (double)r->sample_ns[i];
+        ts[i] = r->sample_ns[i] ? n_tokens * 1e9 / ns[i] : 0;
+    }
+    char size[32], params[32], test[32], rate[64], when[32] = "", ttft[32] = "";
+    char c[12][32];
+    snprintf(test, sizeof test, "%s%u", r->n_prompt ? "pp" : "tg", r->n_prompt ? r->n_prompt : r->n_gen);
+    snprintf(rate, sizeof rate, "%.2f ± %.2f", mean(ts, r->n_samples), deviation(ts, r->n_samples));
+    if (r->n_prompt) number(ttft, sizeof ttft, "%.2f", median_ms(r->ttft_us, r->n_samples));
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc) != NULL) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    const char *kv = r->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
+
+    const cell cells[] = {
+        {"build_commit", NULL, KVR_VERSION, CELL_TEXT, 0},
+        {"backends", NULL, r->backend, CELL_TEXT, 0},
+        {"gpu_info", NULL, r->device, CELL_TEXT, 0},
+        {"model_filename", NULL, rep->model, CELL_TEXT, 0},
+        {"model_type", "model", rep->type, CELL_TEXT, -30},
+        {"model_size", NULL, number(c[0], 32, "%.0f", (double)info->weight_bytes), CELL_NUMBER, 0},
+        {"model_n_params", NULL, number(c[1], 32, "%.0f", (double)info->n_params), CELL_NUMBER, 0},
+        {NULL, "size", output_size(info->weight_bytes, size, sizeof size), CELL_TEXT, 10},
+        {NULL, "params", output_count(info->n_params, params, sizeof params), CELL_TEXT, 10},
+        {NULL, "backend", r->backend, CELL_TEXT, -10},
+        {"n_batch", NULL, number(c[2], 32, "%.0f", r->batch_tokens), CELL_NUMBER, 0},
+        {"n_threads", "threads", number(c[3], 32, "%.0f", r->n_threads), CELL_NUMBER, 7},
+        {"boards", "boards", number(c[4], 32, "%.0f", r->n_boards), CELL_NUMBER, 6},
+        {"type_k", NULL, kv, CELL_TEXT, 0},
+        {"type_v", NULL, kv, CELL_TEXT, 0},
+        {"n_prompt", NULL, number(c[5], 32, "%.0f", r->n_prompt), CELL_NUMBER, 0},
+        {"n_gen", NULL, number(c[6], 32, "%.0f", r->n_gen), CELL_NUMBER, 0},
+        {NULL, "test", test, CELL_TEXT, 13},
+        {"test_time", NULL, when, CELL_TEXT, 0},
+        {"avg_ns", NULL, number(c[7], 32, "%.0f", mean(ns, r->n_samples)), CELL_NUMBER, 0},
+        {"stddev_ns", NULL, number(c[8], 32, "%.0f", deviation(ns, r->n_samples)), CELL_NUMBER, 0},
+        {"avg_ts", NULL, number(c[9], 32, "%.6f", mean(ts, r->n_samples)), CELL_NUMBER, 0},
+        {"stddev_ts", NULL, number(c[10], 32, "%.6f", deviation(ts, r->n_samples)), CELL_NUMBER, 0},
+        {NULL, "t/s", rate, CELL_TEXT, 20},
+        {"ttft_ms", "ttft_ms", ttft, CELL_NUMBER, 10},
+        {"samples_ns", NULL, samples_text(ns, r->n_samples, "%.0f", ns_text, sizeof ns_text), CELL_SAMPLES, 0},
+        {"samples_ts", NULL, samples_text(ts, r->n_samples, "%.6f", ts_text, sizeof ts_text), CELL_SAMPLES, 0},
+    };
+    output_row(&rep->out, cells, sizeof cells / sizeof cells[0]);
+}
+
+/* "llama 1.10 B Q4_0": the architecture, the parameters, the type that most bytes have. */
+static void name_type(const kvr_model_info *info, char *out, size_t cap) {
+    char count[32];
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < info->n_types && i < KVR_TYPE_KINDS; i++)
+        if (info->types[i].bytes > info->types[best].bytes) best = i;
+    snprintf(out, cap, "%s %s %s", info->architecture, output_count(info->n_params, count, sizeof count),
+             info->n_types ? kvr_dtype_name(info->types[best].dtype) : "");
+}
+
+int cmd_bench(int argc, char **argv) {
+    options opt;
+    int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
+    if (code != OPTIONS_DONE) return code;
+    engine e = {0};
+    code = engine_open_model(&e, opt.model);
+    if (code == EXIT_OK) {
+        report rep = {0};
+        rep.info = kvr_model_get_info(e.model);
+        rep.model = opt.model;
+        name_type(rep.info, rep.type, sizeof rep.type);
+        output_begin(&rep.out, stdout, (output_format)opt.output);
+        uint32_t n_chains = opt.local_boards_list.n ? opt.local_boards_list.n : 1;
+        for (uint32_t i = 0; i < n_chains && code == EXIT_OK; i++)
+            code = measure_run(&opt, opt.local_boards_list.n ? opt.local_boards_list.values[i] : 0, on_result, &rep);
+        output_end(&rep.out);
+    }
+    engine_close(&e);
+    return code;
+}

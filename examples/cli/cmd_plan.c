@@ -1,0 +1,63 @@
+/* kvr plan: memory by region and row, before anything is taken. */
+#include <stdio.h>
+
+#include "commands.h"
+#include "engine.h"
+#include "say.h"
+
+static const command_help HELP = {
+    "plan", "-m FILE [-c CTX] [--boards P]",
+    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read.",
+    "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
+    "total."};
+static const option_id ACCEPTS[] = {OPT_MODEL,   OPT_CONTEXT, OPT_PLAN_BOARDS, OPT_DEVICE,
+                                    OPT_THREADS, OPT_KV,      OPT_BATCH,       OPT_END};
+
+static void print_bytes(const char *left, const char *right, uint64_t bytes) {
+    printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);
+}
+
+static void print_plan(const kvr_plan *plan) {
+    uint64_t exact = 0;
+    printf("%-18s %-30s %16s %12s\n", "region", "what", "bytes", "MiB");
+    for (uint32_t region = 0; region < KVR_REGION_COUNT; region++) {
+        for (uint32_t i = 0; i < plan->n_rows && i < KVR_PLAN_ROWS; i++)
+            if (plan->rows[i].region == region)
+                print_bytes(kvr_region_name((kvr_region)region), plan->rows[i].name, plan->rows[i].bytes);
+        print_bytes(kvr_region_name((kvr_region)region), "= sum", plan->region_bytes[region]);
+        if (region <= KVR_REGION_DEVICE) exact += plan->region_bytes[region];
+    }
+    print_bytes("total", "exact (model, session, device)", exact);
+}
+
+/* The even cut that a chain uses when no --partition is given, for a prompt as long as the context. */
+static void print_even_partition(uint32_t ctx_tokens, uint32_t n_boards) {
+    uint32_t sizes[KVR_MAX_BOARDS];
+    printf("even partition of %u prompt tokens:", ctx_tokens);
+    if (kvr_partition_even(ctx_tokens, n_boards, sizes) != KVR_OK) printf(" none, there are fewer tokens than boards");
+    else
+        for (uint32_t i = 0; i < n_boards; i++) printf("%s%u", i == 0 ? " " : ",", sizes[i]);
+    printf("\n");
+}
+
+int cmd_plan(int argc, char **argv) {
+    options opt;
+    int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
+    if (code != OPTIONS_DONE) return code;
+    engine e = {0};
+    code = engine_open_model(&e, opt.model);
+    if (code == EXIT_OK) code = engine_make_plan(&e, &opt, opt.ctx_tokens, opt.max_boards);
+    if (code == EXIT_OK) {
+        const kvr_plan *plan = &e.plan;
+        printf("device %s, context %u tokens, batch %u, keys and values %s, boards %u\n\n", device_name(e.dev),
+               plan->ctx_tokens, plan->batch_tokens, plan->kv_dtype == KVR_KV_F32 ? "f32" : "f16", plan->max_boards);
+        print_plan(plan);
+        if (plan->max_boards > 1) {
+            printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
+                   (unsigned long long)plan->frame_bytes, plan->frame_tokens);
+            print_even_partition(plan->ctx_tokens, plan->max_boards);
+        }
+    }
+    engine_close(&e);
+    return code;
+}

@@ -1,0 +1,142 @@
+#define _POSIX_C_SOURCE 200809L
+#include "device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "affinity.h"
+#include "cache_dir.h"
+#include "kvr/kvr_cpu.h"
+#ifdef KVR_HAVE_OPENCL
+#include "kvr/kvr_opencl.h"
+#endif
+#include "output.h"
+#include "say.h"
+
+enum { CAP_DEVICES = 64, MEMORY_ALIGNMENT = 64 };
+
+struct device {
+    kvr_backend backend;
+    kvr_cpu cpu;
+    char name[128];
+    char cache_dir[1024];
+    void *memory; /* of the OpenCL object */
+    struct kvr_opencl *opencl;
+};
+
+const kvr_backend *device_backend(const device *dev) {
+    return &dev->backend;
+}
+const char *device_name(const device *dev) {
+    return dev->name;
+}
+
+static void use_reference(device *dev) {
+    kvr_cpu_backend(&dev->cpu, &dev->backend);
+    snprintf(dev->name, sizeof dev->name, "reference (portable C)");
+}
+
+#ifdef KVR_HAVE_OPENCL
+static int use_opencl(device *dev, const char *place, uint32_t n_cores, const kvr_port *port) {
+    kvr_error error = {0};
+    kvr_opencl_config config;
+    memset(&config, 0, sizeof config);
+    config.struct_bytes = sizeof config;
+    config.device = place;
+    config.max_compute_units = n_cores;
+    config.cache_dir = cache_dir_find(dev->cache_dir, sizeof dev->cache_dir) ? dev->cache_dir : NULL;
+    /* A driver's threads inherit this; without it a sub-device of one unit may still wander over all cores. */
+    if (n_cores != 0 && affinity_hold(0, n_cores) != 0) say_note("cannot hold this process to %u cores", n_cores);
+    if (posix_memalign(&dev->memory, MEMORY_ALIGNMENT, kvr_opencl_bytes()) != 0)
+        return say_error("the OpenCL backend wants %zu bytes of memory: end other programs", kvr_opencl_bytes());
+    if (kvr_opencl_open(dev->memory, kvr_opencl_bytes(), &config, port, &dev->opencl, &error) != KVR_OK)
+        return say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is, -d reference works everywhere)",
+                             &error);
+    kvr_opencl_info info;
+    memset(&info, 0, sizeof info);
+    kvr_opencl_device(dev->opencl, &info);
+    kvr_opencl_backend(dev->opencl, &dev->backend);
+    snprintf(dev->name, sizeof dev->name, "opencl:%u.%u %s", info.platform, info.device, info.name);
+    return EXIT_OK;
+}
+
+static int has_opencl(void) {
+    uint32_t n = 0;
+    kvr_error error = {0};
+    return kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK && n > 0;
+}
+static const char WHY_REFERENCE[] = "no OpenCL device here, using the slow reference backend; install a driver, "
+                                    "for example pocl-opencl-icd";
+#else
+static int use_opencl(device *dev, const char *place, uint32_t n_cores, const kvr_port *port) {
+    (void)dev, (void)place, (void)n_cores, (void)port;
+    return say_error("this kvr was built without OpenCL; use -d reference, or build it with -DKVR_WITH_OPENCL=ON");
+}
+
+static int has_opencl(void) {
+    return 0;
+}
+static const char WHY_REFERENCE[] = "this kvr was built without OpenCL, using the slow reference backend";
+#endif
+
+int device_open(const char *name, uint32_t n_cores, const kvr_port *port, device **out) {
+    device *dev = calloc(1, sizeof *dev);
+    if (dev == NULL) return say_error("not enough memory for a device: end other programs");
+    *out = dev; /* also after a failure, for device_close */
+    if (name == NULL && !has_opencl()) {
+        say_note("%s", WHY_REFERENCE);
+        use_reference(dev);
+        return EXIT_OK;
+    }
+    if (name == NULL || strcmp(name, "opencl") == 0) return use_opencl(dev, NULL, n_cores, port);
+    if (strncmp(name, "opencl:", 7) == 0) return use_opencl(dev, name + 7, n_cores, port);
+    if (strcmp(name, "reference") == 0) {
+        use_reference(dev);
+        return EXIT_OK;
+    }
+    return say_usage(
+        NULL, "-d '%.60s' is no backend: use reference, opencl or opencl:PLATFORM.DEVICE as 'kvr devices' lists", name);
+}
+
+void device_close(device *dev) {
+    if (dev == NULL) return;
+#ifdef KVR_HAVE_OPENCL
+    kvr_opencl_close(dev->opencl);
+#endif
+    free(dev->memory);
+    free(dev);
+}
+
+#ifdef KVR_HAVE_OPENCL
+static void print_device(const kvr_opencl_info *info) {
+    char memory[32], most[32], local[32];
+    printf("opencl:%u.%u  %s%s\n", info->platform, info->device, info->name, info->is_default ? "  (default)" : "");
+    printf("    platform %s, %s, driver %s\n", info->platform_name, info->version, info->driver_version);
+    printf("    %s, %u compute units%s, work-group up to %llu\n", info->type, info->compute_units,
+           info->can_divide ? " (divisible)" : "", (unsigned long long)info->max_work_group);
+    printf("    memory %s%s, one allocation up to %s, local %s\n",
+           output_size(info->global_mem_bytes, memory, sizeof memory), info->unified_memory ? " (unified)" : "",
+           output_size(info->max_alloc_bytes, most, sizeof most),
+           output_size(info->local_mem_bytes, local, sizeof local));
+    printf("    fp16 arithmetic %s, subgroups %s\n", info->fp16 ? "yes" : "no", info->subgroups ? "yes" : "no");
+}
+
+int device_list(void) {
+    static kvr_opencl_info infos[CAP_DEVICES];
+    kvr_error error = {0};
+    uint32_t n = 0;
+    kvr_status status = kvr_opencl_list(infos, CAP_DEVICES, &n, &error);
+    if (status != KVR_OK && status != KVR_ERR_NO_DEVICE) return say_kvr_error("cannot list OpenCL devices", &error);
+    for (uint32_t i = 0; i < n && i < CAP_DEVICES; i++) print_device(&infos[i]);
+    if (n == 0) printf("no OpenCL device: install a driver, for example pocl-opencl-icd\n");
+    printf("reference  portable C, one core%s\n", n == 0 ? "  (default)" : "");
+    return EXIT_OK;
+}
+#else
+int device_list(void) {
+    printf("OpenCL is not built in: build with -DKVR_WITH_OPENCL=ON\n");
+    printf("reference  portable C, one core  (default)\n");
+    return EXIT_OK;
+}
+#endif

@@ -1,0 +1,25 @@
+/*
+ * device.h - which backend computes: the reference one, or an OpenCL device by the name that -d takes.
+ */
+#ifndef KVR_CLI_DEVICE_H
+#define KVR_CLI_DEVICE_H
+
+#include "kvr/kvr_backend.h"
+#include "kvr/kvr_port.h"
+
+typedef struct device device;
+
+/* name: "reference", "opencl", "opencl:P.D" or NULL for the default (OpenCL where there is a device, else the reference
+ * with a note). n_cores: CPU cores of an OpenCL CPU device, 0 = all; holds this process to as many. port: for warnings.
+ * *out: malloc'ed, for device_close. An exit code, with a sentence when it is no EXIT_OK. */
+int device_open(const char *name, uint32_t n_cores, const kvr_port *port, device **out);
+void device_close(device *dev);
+
+/* The table for kvr_plan_make and kvr_session_open; lives as long as the device. */
+const kvr_backend *device_backend(const device *dev);
+/* What it is, for people: "reference (1 core, portable C)" or the device's own name. */
+const char *device_name(const device *dev);
+/* Prints every platform and device; an exit code. */
+int device_list(void);
+
+#endif

@@ -1,0 +1,174 @@
+#define _POSIX_C_SOURCE 200809L
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvr/kvr_posix.h"
+#ifdef KVR_HAVE_ZMQ
+#include "kvr/kvr_zmq.h"
+#endif
+#include "say.h"
+
+enum { MEMORY_ALIGNMENT = 64 };
+#define MOST_HEARTBEAT_MS 600000u
+
+static void *take(uint64_t bytes) {
+    void *memory = NULL;
+    if (bytes > SIZE_MAX) return NULL;
+    return posix_memalign(&memory, MEMORY_ALIGNMENT, bytes ? (size_t)bytes : 1) == 0 ? memory : NULL;
+}
+
+static void log_line(void *user, kvr_log_level level, const char *module, const char *text) {
+    (void)user;
+    if (level == KVR_LOG_ERROR) say_error("%s: %s", module, text);
+    if (level == KVR_LOG_WARN) say_note("%s: %s", module, text);
+}
+
+int engine_open_model(engine *e, const char *path) {
+    kvr_error error = {0};
+    kvr_model_info info;
+    memset(&info, 0, sizeof info);
+    info.struct_bytes = sizeof info;
+    kvr_posix_port(&e->port);
+    e->port.log = log_line;
+    if (e->port.map(e->port.user, path, &e->file, &e->file_bytes, &error) != KVR_OK) return say_kvr_error(path, &error);
+    if (kvr_model_probe(e->file, e->file_bytes, &info, &error) != KVR_OK) return say_kvr_error(path, &error);
+    e->model_memory = take(info.state_bytes);
+    if (e->model_memory == NULL)
+        return say_error("%s: its tables want %llu bytes of memory: end other programs", path,
+                         (unsigned long long)info.state_bytes);
+    if (kvr_model_open(e->model_memory, (size_t)info.state_bytes, e->file, e->file_bytes, &e->model, &error) != KVR_OK)
+        return say_kvr_error(path, &error);
+    return EXIT_OK;
+}
+
+int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards) {
+    kvr_error error = {0};
+    if (kvr_model_get_info(e->model)->n_tensors == 0)
+        return say_error("%s: holds a vocabulary but no weights: use a whole model here, or 'kvr tokenize'",
+                         opt->model);
+    int code = device_open(opt->device, opt->threads, &e->port, &e->dev);
+    if (code != EXIT_OK) return code;
+    memset(&e->config, 0, sizeof e->config);
+    e->config.struct_bytes = sizeof e->config;
+    e->config.ctx_tokens = ctx_tokens;
+    e->config.batch_tokens = opt->batch_tokens;
+    e->config.kv_dtype = opt->kv_dtype;
+    e->config.max_boards = max_boards;
+    e->config.peer_timeout_ms = opt->timeout_s * 1000.0 < 1.0 ? 1u : (uint32_t)(opt->timeout_s * 1000.0);
+    memset(&e->plan, 0, sizeof e->plan);
+    e->plan.struct_bytes = sizeof e->plan;
+    if (kvr_plan_make(e->model, &e->config, device_backend(e->dev), &e->plan, &error) != KVR_OK)
+        return say_kvr_error("cannot plan", &error);
+    return EXIT_OK;
+}
+
+int engine_open_session(engine *e) {
+    kvr_error error = {0};
+    uint64_t bytes = e->plan.region_bytes[KVR_REGION_SESSION];
+    e->session_memory = take(bytes);
+    if (e->session_memory == NULL)
+        return say_error("the session wants %llu bytes of memory: lower -c, or use --kv f16",
+                         (unsigned long long)bytes);
+    if (kvr_session_open(e->session_memory, (size_t)bytes, e->model, &e->config, device_backend(e->dev), &e->port,
+                         &e->session, &error) != KVR_OK)
+        return say_kvr_error("cannot open the session", &error);
+    return EXIT_OK;
+}
+
+#ifdef KVR_HAVE_ZMQ
+int engine_check_link(void) {
+    return EXIT_OK;
+}
+
+int engine_open_link(engine *e, const char *listen) {
+    kvr_error error = {0};
+    kvr_link link;
+    kvr_zmq_config config;
+    memset(&link, 0, sizeof link);
+    memset(&config, 0, sizeof config);
+    config.struct_bytes = sizeof config;
+    config.max_peers = KVR_ZMQ_MAX_PEERS;
+    config.listen = listen;
+    config.frame_bytes = e->plan.frame_bytes;
+    config.allow_plain_remote = 1; /* an address beyond loopback is only used when somebody typed it */
+    config.heartbeat_timeout_ms =
+        e->plan.peer_timeout_ms < MOST_HEARTBEAT_MS ? e->plan.peer_timeout_ms : MOST_HEARTBEAT_MS;
+    size_t bytes = kvr_zmq_bytes(config.max_peers);
+    e->link_memory = take(bytes);
+    if (e->link_memory == NULL) return say_error("the link wants %zu bytes of memory: end other programs", bytes);
+    if (kvr_zmq_open(e->link_memory, bytes, &config, &e->zmq, &error) != KVR_OK)
+        return say_kvr_error("cannot listen", &error);
+    strncpy(e->inbox, kvr_zmq_endpoint(e->zmq), sizeof e->inbox - 1);
+    kvr_status status = kvr_zmq_link(e->zmq, &link);
+    if (status == KVR_OK) status = kvr_session_set_link(e->session, &link);
+    if (status != KVR_OK) return say_error("cannot use the link: %s", kvr_status_text(status));
+    return EXIT_OK;
+}
+
+int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helpers) {
+    /* One own address serves all helpers, so one that is reachable from elsewhere wins over loopback. */
+    char own[KVR_ADDRESS_CAP] = "";
+    for (uint32_t i = 0; i < n_helpers; i++) {
+        char each[KVR_ADDRESS_CAP];
+        kvr_status status = kvr_zmq_own_address(addresses[i], e->inbox, each, sizeof each);
+        if (status != KVR_OK)
+            return say_error("cannot reach '%s' from %s: %s; check its name, and give --listen an address it can reach",
+                             addresses[i], e->inbox, kvr_status_text(status));
+        if (own[0] == '\0' || engine_is_loopback(own)) memcpy(own, each, sizeof own);
+    }
+    if (kvr_session_set_boards(e->session, addresses, n_helpers, own) != KVR_OK)
+        return say_kvr_error("cannot use these boards", kvr_session_get_error(e->session));
+    return EXIT_OK;
+}
+#else
+int engine_check_link(void) {
+    return say_error("this kvr was built without ZeroMQ and works alone; build it with -DKVR_WITH_ZMQ=ON");
+}
+
+int engine_open_link(engine *e, const char *listen) {
+    (void)e, (void)listen;
+    return engine_check_link();
+}
+
+int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helpers) {
+    (void)e, (void)addresses, (void)n_helpers;
+    return engine_check_link();
+}
+#endif
+
+void engine_close(engine *e) {
+    if (e->session != NULL) kvr_session_close(e->session);
+#ifdef KVR_HAVE_ZMQ
+    if (e->zmq != NULL) kvr_zmq_close(e->zmq);
+#endif
+    device_close(e->dev);
+    free(e->link_memory);
+    free(e->session_memory);
+    free(e->model_memory);
+    if (e->file != NULL) e->port.unmap(e->port.user, e->file, e->file_bytes);
+    memset(e, 0, sizeof *e);
+}
+
+uint32_t engine_ctx_tokens(const engine *e, const options *opt, uint64_t needed_tokens) {
+    if (opt->ctx_tokens != 0) return opt->ctx_tokens;
+    uint32_t trained = kvr_model_get_info(e->model)->train_ctx_tokens;
+    if (trained == 0) trained = ENGINE_DEFAULT_CTX_TOKENS;
+    uint64_t wanted = needed_tokens > ENGINE_DEFAULT_CTX_TOKENS ? needed_tokens : ENGINE_DEFAULT_CTX_TOKENS;
+    return wanted < trained ? (uint32_t)wanted : trained;
+}
+
+int engine_check_fits(size_t n_prompt_tokens, uint32_t ctx_tokens) {
+    if (n_prompt_tokens <= ctx_tokens) return EXIT_OK;
+    return say_error("the prompt has %zu tokens, the context holds %u: raise -c or shorten it", n_prompt_tokens,
+                     ctx_tokens);
+}
+
+int engine_is_loopback(const char *address) {
+    return strncmp(address, "tcp://127.", 10) == 0;
+}
+
+uint64_t engine_now_us(const engine *e) {
+    return e->port.now_us(e->port.user);
+}

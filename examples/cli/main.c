@@ -1,0 +1,52 @@
+/*
+ * kvr - language models on chains of edge boards, from the command line.
+ *
+ * Exit codes: 0 done, 1 a failure (one sentence on stderr), 2 wrong usage, 128 + n after signal n.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "kvr/kvr_version.h"
+#include "say.h"
+#include "signals.h"
+
+typedef struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} command;
+
+static const command COMMANDS[] = {
+    {"info", cmd_info, "what a model file says of itself"},
+    {"plan", cmd_plan, "the memory a model wants, before anything is taken"},
+    {"devices", cmd_devices, "what can compute here"},
+    {"tokenize", cmd_tokenize, "text on stdin to token ids"},
+    {"eval", cmd_eval, "logits and greedy ids of a prompt given as ids"},
+    {"run", cmd_run, "answer a prompt, on one board or on a chain"},
+    {"board", cmd_board, "be a helper of a chain"},
+    {"bench", cmd_bench, "measure tokens per second and the time to the first token"},
+};
+#define N_COMMANDS (sizeof COMMANDS / sizeof COMMANDS[0])
+
+static void print_help(void) {
+    printf("usage: kvr COMMAND [options]\n\ncommands:\n");
+    for (size_t i = 0; i < N_COMMANDS; i++) printf("  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
+    printf("\n'kvr COMMAND --help' lists the options of a command; 'kvr --version' tells the version.\n");
+}
+
+int main(int argc, char **argv) {
+    signals_ignore_pipe();
+    if (argc < 2) return say_usage(NULL, "no command given");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return say_finish_output(EXIT_OK);
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("kvr %s\n", KVR_VERSION);
+        return say_finish_output(EXIT_OK);
+    }
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[1], COMMANDS[i].name) == 0) return say_finish_output(COMMANDS[i].run(argc - 1, argv + 1));
+    return say_usage(NULL, "no command '%.60s'", argv[1]);
+}

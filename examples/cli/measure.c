@@ -1,0 +1,180 @@
+#define _GNU_SOURCE /* pipe2, prctl */
+#include "measure.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "affinity.h"
+#include "say.h"
+#include "signals.h"
+
+/* --- in the child --------------------------------------------------------------------------------------------- */
+
+/* Ids from a fixed seed (xorshift64*, Vigna 2016), with BOS in front where the model wants it. */
+static void fill_ids(const kvr_model_info *info, int32_t *ids, uint32_t n) {
+    uint64_t state = 0x9E3779B97F4A7C15u;
+    for (uint32_t i = 0; i < n; i++) {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        ids[i] = (int32_t)((state * 0x2545F4914F6CDD1Du >> 33) % info->n_vocab);
+    }
+    if (n > 0 && info->add_bos && info->bos_id >= 0) ids[0] = info->bos_id;
+}
+
+/* One repetition: the time from the question to the end of the answer. */
+static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_new, uint32_t n_boards, uint64_t *out_ns,
+                    uint64_t *out_ttft_us) {
+    kvr_prompt prompt;
+    kvr_stats stats;
+    memset(&prompt, 0, sizeof prompt);
+    memset(&stats, 0, sizeof stats);
+    prompt.struct_bytes = sizeof prompt;
+    prompt.sampling.struct_bytes = sizeof prompt.sampling;
+    prompt.ids = ids;
+    prompt.n_ids = n_ids;
+    prompt.max_new_tokens = n_new;
+    prompt.ignore_eos = 1;
+    prompt.n_boards = n_boards < n_ids ? n_boards : n_ids;
+    uint64_t start_us = engine_now_us(&c->e);
+    int code = chain_answer(c, &prompt, NULL, NULL);
+    *out_ns = (engine_now_us(&c->e) - start_us) * 1000u;
+    stats.struct_bytes = sizeof stats;
+    kvr_session_get_stats(c->e.session, &stats);
+    *out_ttft_us = stats.ttft_us;
+    return code;
+}
+
+static int write_all(int fd, const void *data, size_t bytes) {
+    const char *at = data;
+    while (bytes > 0) {
+        ssize_t n = write(fd, at, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return EXIT_FAILED; /* the parent is gone */
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return EXIT_OK;
+}
+
+/* pp: the prompt and its first token, by the whole chain. tg: n_gen tokens after one id, by the lead alone. */
+static int run_test(chain *c, const options *opt, const int32_t *ids, measure_result *result, int fd) {
+    uint32_t n_ids = result->n_prompt ? result->n_prompt : 1;
+    uint32_t n_new = result->n_prompt ? 1 : result->n_gen;
+    uint32_t n_boards = result->n_prompt ? c->n_boards : 1;
+    uint64_t ns = 0, ttft_us = 0;
+    int code = run_once(c, ids, n_ids, n_new, n_boards, &ns, &ttft_us); /* warm-up */
+    for (uint32_t i = 0; i < opt->repetitions && code == EXIT_OK; i++)
+        code = run_once(c, ids, n_ids, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
+    result->n_samples = opt->repetitions;
+    return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
+}
+
+static uint64_t longest(const number_list *list) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->values[i] > most) most = list->values[i];
+    return most;
+}
+
+static int run_tests(chain *c, const options *opt, const int32_t *ids, int fd) {
+    static measure_result result; /* large for a stack */
+    int code = EXIT_OK;
+    for (int gen = 0; gen < 2; gen++) {
+        const number_list *list = gen ? &opt->bench_gen : &opt->bench_prompt;
+        for (uint32_t i = 0; i < list->n && code == EXIT_OK; i++) {
+            if (list->values[i] == 0) continue;
+            memset(&result, 0, sizeof result);
+            if (gen) result.n_gen = list->values[i];
+            else result.n_prompt = list->values[i];
+            result.n_boards = c->n_boards;
+            result.n_threads = c->n_cores ? c->n_cores : opt->threads ? opt->threads : affinity_cores();
+            result.batch_tokens = c->e.plan.batch_tokens;
+            result.kv_dtype = c->e.plan.kv_dtype;
+            snprintf(result.backend, sizeof result.backend, "%s", device_backend(c->e.dev)->name);
+            if (strcmp(result.backend, "reference") == 0) result.n_threads = 1;
+            snprintf(result.device, sizeof result.device, "%s", device_name(c->e.dev));
+            code = run_test(c, opt, ids, &result, fd);
+        }
+    }
+    return code;
+}
+
+static int run_chain(const options *opt, uint32_t n_boards, int fd) {
+    chain c = {0};
+    options own = *opt;
+    own.local_boards = n_boards;
+    uint64_t n_prompt = longest(&opt->bench_prompt), n_gen = longest(&opt->bench_gen);
+    uint64_t needed = (n_prompt > n_gen ? n_prompt : n_gen) + 1;
+    int code = engine_open_model(&c.e, opt->model);
+    uint32_t ctx_tokens = opt->ctx_tokens ? opt->ctx_tokens : (uint32_t)needed;
+    if (code == EXIT_OK && kvr_model_get_info(c.e.model)->n_vocab == 0)
+        code = say_error("%s: has no vocabulary: use a whole model", opt->model);
+    if (code == EXIT_OK) code = engine_check_fits((size_t)needed, ctx_tokens);
+    int32_t *ids = code == EXIT_OK ? malloc((size_t)(n_prompt + 1) * sizeof *ids) : NULL;
+    if (code == EXIT_OK && ids == NULL)
+        code = say_error("not enough memory for %llu ids: lower -p", (unsigned long long)n_prompt);
+    if (code == EXIT_OK) {
+        fill_ids(kvr_model_get_info(c.e.model), ids, (uint32_t)n_prompt + 1);
+        code = chain_open(&c, &own, n_boards ? n_boards : 1, ctx_tokens);
+    }
+    if (code == EXIT_OK) code = run_tests(&c, opt, ids, fd);
+    chain_close(&c);
+    free(ids);
+    return code;
+}
+
+/* --- in the parent -------------------------------------------------------------------------------------------- */
+
+/* 1: a whole result; 0: no more. Passes a signal on, so that the child ends its helpers. */
+static int read_result(int fd, pid_t child, measure_result *out) {
+    size_t have = 0;
+    while (have < sizeof *out) {
+        ssize_t n = read(fd, (char *)out + have, sizeof *out - have);
+        if (n < 0 && errno == EINTR) {
+            if (signals_caught()) kill(child, SIGTERM);
+            continue;
+        }
+        if (n <= 0) return 0;
+        have += (size_t)n;
+    }
+    return 1;
+}
+
+int measure_run(const options *opt, uint32_t n_boards, measure_fn callback, void *user) {
+    static measure_result result;
+    int fds[2];
+    signals_catch();
+    fflush(stdout);
+    if (pipe2(fds, O_CLOEXEC) != 0) return say_error("cannot make a pipe: %s; close other programs", strerror(errno));
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent) _exit(EXIT_FAILED);
+        close(fds[0]);
+        _exit(run_chain(opt, n_boards, fds[1]));
+    }
+    int why = errno;
+    close(fds[1]);
+    if (child < 0) {
+        close(fds[0]);
+        return say_error("cannot start a process: %s; close other programs", strerror(why));
+    }
+    while (read_result(fds[0], child, &result)) callback(user, &result);
+    close(fds[0]);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        if (signals_caught()) kill(child, SIGTERM);
+    if (signals_caught()) return EXIT_SIGNAL_BASE + signals_caught();
+    if (WIFSIGNALED(status))
+        return say_error("the measuring process was killed by signal %d; run again, or use fewer boards",
+                         WTERMSIG(status));
+    return WEXITSTATUS(status);
+}

@@ -1,0 +1,321 @@
+/* Every option is a row of TABLE; parsing, ranges and --help are made from it. */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvr/kvr_plan.h"
+#include "say.h"
+
+typedef enum value_kind {
+    VALUE_TEXT,
+    VALUE_U32,
+    VALUE_U64,
+    VALUE_REAL,
+    VALUE_LIST,
+    VALUE_FLAG,
+    VALUE_KV,
+    VALUE_OUTPUT
+} value_kind;
+
+typedef struct option_row {
+    option_id id;
+    char letter; /* 0 = long form only */
+    const char *name;
+    const char *value; /* NULL for a flag */
+    value_kind kind;
+    size_t offset;    /* in struct options */
+    double low, high; /* of a number or of each list entry, inclusive */
+    const char *help;
+} option_row;
+
+#define AT(field) offsetof(options, field)
+#define MAX_TOKENS 1048576.0
+
+static const option_row TABLE[] = {
+    {OPT_MODEL, 'm', "model", "FILE", VALUE_TEXT, AT(model), 0, 0, "model file (GGUF)"},
+    {OPT_DEVICE, 'd', "device", "NAME", VALUE_TEXT, AT(device), 0, 0,
+     "reference, opencl, or opencl:PLATFORM.DEVICE as listed by 'kvr devices'\n(default: opencl where there is a "
+     "device)"},
+    {OPT_CONTEXT, 'c', "ctx", "N", VALUE_U32, AT(ctx_tokens), 1, MAX_TOKENS,
+     "context in tokens: prompt and answer together\n(default: what the model was trained with, at most 4096, or what "
+     "is needed)"},
+    {OPT_THREADS, 't', "threads", "N", VALUE_U32, AT(threads), 0, 4096,
+     "CPU cores an OpenCL CPU device may use (default 0: all)"},
+    {OPT_KV, 0, "kv", "TYPE", VALUE_KV, AT(kv_dtype), 0, 0, "type of cached keys and values: f16 or f32 (default f16)"},
+    {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
+    {OPT_TIMEOUT, 0, "timeout", "SEC", VALUE_REAL, AT(timeout_s), 0.001, 86400,
+     "silence after which a board counts as lost (default 30)"},
+    {OPT_LISTEN_LEAD, 0, "listen", "ADDR", VALUE_TEXT, AT(listen), 0, 0,
+     "where this board receives, when --boards is given (default tcp://*:*)"},
+    {OPT_LISTEN_BOARD, 0, "listen", "ADDR", VALUE_TEXT, AT(listen), 0, 0,
+     "where this board receives, for example tcp://*:7000"},
+    {OPT_MAX_BOARDS, 0, "max-boards", "N", VALUE_U32, AT(max_boards), 2, KVR_MAX_BOARDS,
+     "longest chain this board can be part of (default 8)"},
+    {OPT_ANNOUNCE_FD, 0, "announce-fd", "FD", VALUE_U32, AT(announce_fd), 3, 1e6,
+     "write the resolved address to this file descriptor when ready, and say nothing else"},
+    {OPT_LOCAL_BOARDS, 0, "local-boards", "P", VALUE_U32, AT(local_boards), 1, KVR_MAX_BOARDS,
+     "be the lead of a chain of P boards on this machine: starts and ends P-1 helpers"},
+    {OPT_LOCAL_BOARDS_LIST, 0, "local-boards", "P,P,...", VALUE_LIST, AT(local_boards_list), 1, KVR_MAX_BOARDS,
+     "measure chains of P boards on this machine, one after the other"},
+    {OPT_PLAN_BOARDS, 0, "boards", "P", VALUE_U32, AT(max_boards), 1, KVR_MAX_BOARDS,
+     "plan for one board of a chain of P (default 1)"},
+    {OPT_BOARDS, 0, "boards", "ADDR,ADDR", VALUE_TEXT, AT(boards), 0, 0,
+     "helpers that are running elsewhere ('kvr board'), in chain order; this board is the last"},
+    {OPT_BOARD_CORES, 0, "board-cores", "N", VALUE_U32, AT(board_cores), 1, 4096,
+     "CPU cores of each local board (default 1)"},
+    {OPT_PARTITION, 0, "partition", "A,B,...", VALUE_LIST, AT(partition), 1, MAX_TOKENS,
+     "prompt tokens of each board, this one last (default: even)"},
+    {OPT_START_TIMEOUT, 0, "start-timeout", "SEC", VALUE_REAL, AT(start_timeout_s), 0, 86400,
+     "how long local helpers may take to come up (default 60)"},
+    {OPT_PROMPT, 'p', "prompt", "TEXT", VALUE_TEXT, AT(prompt), 0, 0, "the prompt"},
+    {OPT_FILE, 'f', "file", "FILE", VALUE_TEXT, AT(file), 0, 0, "read the prompt from a file; '-' is stdin"},
+    {OPT_IDS, 0, "ids", "A,B,...", VALUE_TEXT, AT(ids), 0, 0, "the prompt as token ids"},
+    {OPT_N, 'n', "n", "N", VALUE_U32, AT(n), 0, MAX_TOKENS, "most new tokens"},
+    {OPT_PRINT_IDS, 0, "print-ids", NULL, VALUE_FLAG, AT(print_ids), 0, 0, "print token ids rather than text"},
+    {OPT_STATS_JSON, 0, "stats-json", "FILE", VALUE_TEXT, AT(stats_json), 0, 0, "write the statistics as JSON"},
+    {OPT_TEMP, 0, "temp", "X", VALUE_REAL, AT(temperature), 0, 10, "temperature; 0 is greedy (default 0)"},
+    {OPT_TOP_K, 0, "top-k", "N", VALUE_U32, AT(top_k), 0, 1e6, "keep the N likeliest; 0 is all (default 0)"},
+    {OPT_TOP_P, 0, "top-p", "X", VALUE_REAL, AT(top_p), 0, 1,
+     "keep the likeliest whose sum reaches X; 0 is all (default 0)"},
+    {OPT_MIN_P, 0, "min-p", "X", VALUE_REAL, AT(min_p), 0, 1,
+     "keep those with X times the likeliest's probability; 0 is all (default 0)"},
+    {OPT_REPEAT_PENALTY, 0, "repeat-penalty", "X", VALUE_REAL, AT(repeat_penalty), 0, 100,
+     "above 1: recent tokens become less likely (default 1)"},
+    {OPT_REPEAT_LAST, 0, "repeat-last", "N", VALUE_U32, AT(repeat_last), 0, MAX_TOKENS,
+     "how many recent tokens the penalty looks at (default 64)"},
+    {OPT_SEED, 0, "seed", "N", VALUE_U64, AT(seed), 0, 0, "same seed, same text (default 0)"},
+    {OPT_IGNORE_EOS, 0, "ignore-eos", NULL, VALUE_FLAG, AT(ignore_eos), 0, 0, "go on after the end-of-text token"},
+    {OPT_SPECIAL, 0, "special", NULL, VALUE_FLAG, AT(special), 0, 0,
+     "texts of control tokens (\"<s>\") become their ids; only for text you trust"},
+    {OPT_GREEDY_ONLY, 0, "greedy-only", NULL, VALUE_FLAG, AT(greedy_only), 0, 0, "print only the line of greedy ids"},
+    {OPT_FROM_PREFILL, 0, "from-prefill", NULL, VALUE_FLAG, AT(from_prefill), 0, 0,
+     "start with the step of the last prompt token, as a chain does"},
+    {OPT_RAW, 0, "raw", "FILE", VALUE_TEXT, AT(raw), 0, 0,
+     "write the logits of each printed step, little-endian float32"},
+    {OPT_BENCH_PROMPT, 'p', "n-prompt", "N,...", VALUE_LIST, AT(bench_prompt), 0, MAX_TOKENS,
+     "prompt lengths to measure; 0 is none (default 512)"},
+    {OPT_BENCH_GEN, 'n', "n-gen", "N,...", VALUE_LIST, AT(bench_gen), 0, MAX_TOKENS,
+     "answer lengths to measure; 0 is none (default 128)"},
+    {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
+    {OPT_VERBOSE, 'v', "verbose", NULL, VALUE_FLAG, AT(verbose), 0, 0, "say on stderr what is started, and where"},
+    {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
+};
+#define N_ROWS (sizeof TABLE / sizeof TABLE[0])
+
+static const option_row *row_of(option_id id) {
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (TABLE[i].id == id) return &TABLE[i];
+    return NULL;
+}
+
+/* --- values --------------------------------------------------------------------------------------------------- */
+
+static int parse_whole(const char *text, uint64_t *out, const char **end) {
+    if (*text < '0' || *text > '9') return 0; /* strtoull would take blanks and a sign */
+    char *stop = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &stop, 10);
+    if (errno != 0) return 0;
+    *out = value;
+    *end = stop;
+    return 1;
+}
+
+static int parse_list(const option_row *row, const char *text, number_list *out) {
+    out->n = 0;
+    for (;;) {
+        uint64_t value = 0;
+        const char *end = text;
+        if (out->n == OPTIONS_CAP_LIST || !parse_whole(text, &value, &end)) return 0;
+        if ((double)value < row->low || (double)value > row->high) return 0;
+        out->values[out->n++] = (uint32_t)value;
+        if (*end == '\0') return 1;
+        if (*end != ',') return 0;
+        text = end + 1;
+    }
+}
+
+static int parse_u32(const option_row *row, const char *text, uint32_t *out) {
+    uint64_t value = 0;
+    const char *end = text;
+    if (!parse_whole(text, &value, &end) || *end != '\0') return 0;
+    if ((double)value < row->low || (double)value > row->high) return 0;
+    *out = (uint32_t)value;
+    return 1;
+}
+
+static int parse_real(const option_row *row, const char *text, double *out) {
+    char *end = NULL;
+    if (*text == '\0') return 0;
+    *out = strtod(text, &end);
+    return *end == '\0' && *out >= row->low && *out <= row->high; /* NaN fails the comparison */
+}
+
+static int parse_choice(const char *text, const char *const *names, const uint32_t *values, size_t n, uint32_t *out) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        *out = values[i];
+        return 1;
+    }
+    return 0;
+}
+
+static int parse_value(const option_row *row, const char *text, options *out) {
+    static const char *const kv_names[] = {"f16", "f32"};
+    static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32};
+    static const char *const output_names[] = {"md", "csv", "json"};
+    static const uint32_t output_values[] = {OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON};
+    void *place = (char *)out + row->offset;
+    switch (row->kind) {
+    case VALUE_TEXT: *(const char **)place = text; return 1;
+    case VALUE_FLAG: *(uint32_t *)place = 1; return 1;
+    case VALUE_U32: return parse_u32(row, text, place);
+    case VALUE_U64: {
+        const char *end = text;
+        return parse_whole(text, place, &end) && *end == '\0';
+    }
+    case VALUE_REAL: return parse_real(row, text, place);
+    case VALUE_LIST: return parse_list(row, text, place);
+    case VALUE_KV: return parse_choice(text, kv_names, kv_values, 2, place);
+    case VALUE_OUTPUT: return parse_choice(text, output_names, output_values, 3, place);
+    }
+    return 0;
+}
+
+static int say_bad_value(const command_help *help, const option_row *row, const char *text) {
+    char name[40];
+    if (row->letter) snprintf(name, sizeof name, "-%c", row->letter);
+    else snprintf(name, sizeof name, "--%s", row->name);
+    switch (row->kind) {
+    case VALUE_KV: return say_usage(help->name, "%s is f16 or f32, not '%.60s'", name, text);
+    case VALUE_OUTPUT: return say_usage(help->name, "%s is md, csv or json, not '%.60s'", name, text);
+    case VALUE_U64: return say_usage(help->name, "%s wants a whole number, not '%.60s'", name, text);
+    case VALUE_U32:
+        return say_usage(help->name, "%s wants a whole number from %.0f to %.0f, not '%.60s'", name, row->low,
+                         row->high, text);
+    case VALUE_LIST:
+        return say_usage(help->name,
+                         "%s wants at most %u whole numbers from %.0f to %.0f with commas between, not '%.60s'", name,
+                         OPTIONS_CAP_LIST, row->low, row->high, text);
+    case VALUE_REAL:
+        return say_usage(help->name, "%s wants a number from %g to %g, not '%.60s'", name, row->low, row->high, text);
+    case VALUE_TEXT:
+    case VALUE_FLAG: break;
+    }
+    return say_usage(help->name, "%s has a bad value", name);
+}
+
+size_t options_parse_ids(const char *text, int32_t **out_ids, const char **out_why) {
+    size_t n = 0, cap = strlen(text) / 2 + 1; /* an id and its separator take two characters at least */
+    int32_t *ids = malloc(cap * sizeof *ids);
+    *out_ids = NULL;
+    *out_why = "not enough memory for the list of ids";
+    if (ids == NULL) return 0;
+    *out_why = "ids are whole numbers with commas between, for example 1,403,407";
+    for (const char *at = text; *at != '\0';) {
+        uint64_t value = 0;
+        const char *end = at;
+        if (!parse_whole(at, &value, &end) || value > INT32_MAX || n == cap) goto bad;
+        ids[n++] = (int32_t)value;
+        if (*end != '\0' && strchr(", \t\n", *end) == NULL) goto bad;
+        at = end + strspn(end, ", \t\n");
+    }
+    if (n == 0) goto bad;
+    *out_ids = ids;
+    return n;
+bad:
+    free(ids);
+    return 0;
+}
+
+/* --- help ----------------------------------------------------------------------------------------------------- */
+
+static void print_row(const option_row *row) {
+    char left[48];
+    char letter[5] = "    ";
+    if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
+    snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->value ? " " : "", row->value ? row->value : "");
+    printf("  %-30s ", left);
+    for (const char *at = row->help; *at; at++) {
+        putchar(*at);
+        if (*at == '\n') printf("%33s", "");
+    }
+    putchar('\n');
+}
+
+static void print_help(const command_help *help, const option_id *accepts) {
+    printf("usage: kvr %s %s\n\n%s\n\noptions:\n", help->name, help->synopsis, help->summary);
+    for (; *accepts != OPT_END; accepts++) {
+        const option_row *row = row_of(*accepts);
+        if (row != NULL) print_row(row);
+    }
+    printf("  %-30s this text\n", "-h, --help");
+    if (help->notes != NULL) printf("\n%s\n", help->notes);
+}
+
+/* --- getopt_long ---------------------------------------------------------------------------------------------- */
+
+enum { LONG_BASE = 1000 }; /* getopt value of a row = LONG_BASE + option_id: letters stay below */
+
+static void set_defaults(options *out) {
+    memset(out, 0, sizeof *out);
+    out->announce_fd = -1;
+    out->board_cores = 1;
+    out->repetitions = 5;
+    out->timeout_s = 30;
+    out->start_timeout_s = 60;
+    out->repeat_penalty = 1;
+    out->bench_prompt.n = 1;
+    out->bench_prompt.values[0] = 512;
+    out->bench_gen.n = 1;
+    out->bench_gen.values[0] = 128;
+}
+
+int options_parse(const command_help *help, const option_id *accepts, int argc, char **argv, options *out) {
+    struct option longs[N_ROWS + 2];
+    char letters[2 * N_ROWS + 4] = ":h"; /* ':' first: a missing value is told from an unknown option */
+    size_t n_longs = 0, n_letters = 2;
+    memset(longs, 0, sizeof longs);
+    for (const option_id *id = accepts; *id != OPT_END; id++) {
+        const option_row *row = row_of(*id);
+        if (row == NULL) continue;
+        longs[n_longs].name = row->name;
+        longs[n_longs].has_arg = row->value ? required_argument : no_argument;
+        longs[n_longs++].val = LONG_BASE + (int)row->id;
+        if (!row->letter) continue;
+        letters[n_letters++] = row->letter;
+        if (row->value) letters[n_letters++] = ':';
+    }
+    letters[n_letters] = '\0';
+    longs[n_longs].name = "help";
+    longs[n_longs].val = 'h';
+
+    set_defaults(out);
+    opterr = 0;
+    optind = 1;
+    for (int got; (got = getopt_long(argc, argv, letters, longs, NULL)) != -1;) {
+        if (got == 'h') {
+            print_help(help, accepts);
+            return say_finish_output(EXIT_OK);
+        }
+        if (got == ':') return say_usage(help->name, "'%.60s' wants a value", argv[optind - 1]);
+        if (got == '?' && optopt > 0 && optopt < 256) return say_usage(help->name, "unknown option '-%c'", optopt);
+        if (got == '?') return say_usage(help->name, "unknown option '%.60s'", argv[optind - 1]);
+        const option_row *row = NULL;
+        for (const option_id *id = accepts; *id != OPT_END; id++) {
+            const option_row *each = row_of(*id);
+            if (each != NULL && (got == LONG_BASE + (int)each->id || got == each->letter)) row = each;
+        }
+        if (row == NULL) return say_usage(help->name, "unknown option '-%c'", got);
+        if (!parse_value(row, optarg ? optarg : "", out)) return say_bad_value(help, row, optarg ? optarg : "");
+        if (row->id == OPT_N) out->n_given = 1;
+    }
+    if (optind < argc) return say_usage(help->name, "unexpected argument '%.60s'", argv[optind]);
+    for (const option_id *id = accepts; *id != OPT_END; id++)
+        if (*id == OPT_MODEL && out->model == NULL) return say_usage(help->name, "no model given: use -m FILE");
+    return OPTIONS_DONE;
+}

@@ -1,0 +1,100 @@
+/*
+ * options.h - one table of all options of all commands: names, ranges, help texts. A command names the ones it takes.
+ */
+#ifndef KVR_CLI_OPTIONS_H
+#define KVR_CLI_OPTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OPTIONS_CAP_LIST 64u /* entries of a list of numbers or addresses: as many as a chain has boards */
+
+typedef enum option_id {
+    OPT_END = 0,
+    OPT_MODEL,
+    OPT_DEVICE,
+    OPT_CONTEXT,
+    OPT_THREADS,
+    OPT_KV,
+    OPT_BATCH,
+    OPT_TIMEOUT,
+    OPT_LISTEN_LEAD,
+    OPT_LISTEN_BOARD,
+    OPT_MAX_BOARDS,
+    OPT_ANNOUNCE_FD,
+    OPT_LOCAL_BOARDS,
+    OPT_LOCAL_BOARDS_LIST,
+    OPT_PLAN_BOARDS,
+    OPT_BOARDS,
+    OPT_BOARD_CORES,
+    OPT_PARTITION,
+    OPT_START_TIMEOUT,
+    OPT_PROMPT,
+    OPT_FILE,
+    OPT_IDS,
+    OPT_N,
+    OPT_PRINT_IDS,
+    OPT_STATS_JSON,
+    OPT_TEMP,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_REPEAT_PENALTY,
+    OPT_REPEAT_LAST,
+    OPT_SEED,
+    OPT_IGNORE_EOS,
+    OPT_SPECIAL,
+    OPT_GREEDY_ONLY,
+    OPT_FROM_PREFILL,
+    OPT_RAW,
+    OPT_BENCH_PROMPT,
+    OPT_BENCH_GEN,
+    OPT_REPETITIONS,
+    OPT_OUTPUT,
+    OPT_VERBOSE
+} option_id;
+
+typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
+
+typedef struct number_list {
+    uint32_t n;
+    uint32_t values[OPTIONS_CAP_LIST];
+} number_list;
+
+/* Parsed values; zero = not given, unless options_parse's defaults say otherwise. */
+typedef struct options {
+    const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards;
+    uint32_t ctx_tokens, threads, batch_tokens;
+    uint32_t kv_dtype; /* as kvr_config.kv_dtype */
+    uint32_t max_boards, local_boards, board_cores;
+    int32_t announce_fd; /* -1 = none */
+    uint32_t n, n_given, repetitions;
+    number_list partition, local_boards_list, bench_prompt, bench_gen;
+    double timeout_s, start_timeout_s;
+    double temperature, top_p, min_p, repeat_penalty;
+    uint32_t top_k, repeat_last;
+    uint64_t seed;
+    uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose;
+    uint32_t output; /* output_format */
+} options;
+
+/* What a command is, for its --help. */
+typedef struct command_help {
+    const char *name;     /* "run" */
+    const char *synopsis; /* "-m FILE (-p TEXT | -f FILE) [options]" */
+    const char *summary;  /* one line */
+    const char *notes;    /* shown after the options; may be NULL */
+} command_help;
+
+#define OPTIONS_DONE (-1) /* options_parse: go on with the command */
+
+/*
+ * Parses argv[1..] into *out (set to the defaults first). accepts ends with OPT_END. Returns OPTIONS_DONE, or the exit
+ * code of a program that is finished: EXIT_OK after --help, EXIT_USAGE after a sentence about what is wrong.
+ */
+int options_parse(const command_help *help, const option_id *accepts, int argc, char **argv, options *out);
+
+/* "1,403,407" (commas or blanks) -> ids, malloc'ed. Returns the count, 0 with a sentence in *out_why. */
+size_t options_parse_ids(const char *text, int32_t **out_ids, const char **out_why);
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * signals.h - SIGINT and SIGTERM become a question that loops ask; SIGPIPE becomes a failed write.
+ */
+#ifndef KVR_CLI_SIGNALS_H
+#define KVR_CLI_SIGNALS_H
+
+/* SIGPIPE is ignored from here on: a closed stdout shows up as EPIPE. */
+void signals_ignore_pipe(void);
+/* From here on the first SIGINT or SIGTERM is only noted; a second one ends the process at once. */
+void signals_catch(void);
+/* The signal that asked to stop; 0 = none. */
+int signals_caught(void);
+
+#endif

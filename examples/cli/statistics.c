@@ -1,0 +1,86 @@
+#include "statistics.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "output.h"
+#include "say.h"
+
+static double ms(uint64_t us) {
+    return (double)us / 1000.0;
+}
+
+static double per_second(uint64_t n, uint64_t us) {
+    return us > 0 ? (double)n * 1e6 / (double)us : 0;
+}
+
+double statistics_decode_rate(const kvr_stats *stats) {
+    return stats->n_new_tokens > 1 ? per_second(stats->n_new_tokens - 1, stats->decode_us) : 0;
+}
+
+static void get_stats(const chain *c, kvr_stats *out) {
+    memset(out, 0, sizeof *out);
+    out->struct_bytes = sizeof *out;
+    kvr_session_get_stats(c->e.session, out);
+}
+
+/* "256,256": the partition in force. */
+static void print_partition(FILE *file, const kvr_prompt *prompt) {
+    uint32_t even[KVR_MAX_BOARDS];
+    const uint32_t *sizes = prompt->partition;
+    uint32_t n = prompt->n_boards > 1 ? prompt->n_boards : 1;
+    if (sizes == NULL) {
+        if (kvr_partition_even(prompt->n_ids, n, even) != KVR_OK) return;
+        sizes = even;
+    }
+    for (uint32_t i = 0; i < n; i++) fprintf(file, "%s%u", i ? "," : "", sizes[i]);
+}
+
+void statistics_print(const chain *c, const kvr_prompt *prompt) {
+    kvr_stats stats;
+    get_stats(c, &stats);
+    fprintf(stderr, "prompt   %u tokens, first token after %.1f ms (%.2f tokens/s)\n", stats.n_prompt_tokens,
+            ms(stats.ttft_us), per_second(stats.n_prompt_tokens, stats.ttft_us));
+    fprintf(stderr, "answer   %u tokens, %.2f tokens/s\n", stats.n_new_tokens, statistics_decode_rate(&stats));
+    fprintf(stderr, "boards   %u, partition ", prompt->n_boards > 1 ? prompt->n_boards : 1);
+    print_partition(stderr, prompt);
+    fprintf(stderr, ", %s\n", device_name(c->e.dev));
+    if (prompt->n_boards < 2) return;
+    fprintf(stderr, "chain    connect %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
+            ms(stats.connect_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));
+    fprintf(stderr, "frames   in %llu (%llu bytes), out %llu (%llu bytes), dropped %llu\n",
+            (unsigned long long)stats.frames_in, (unsigned long long)stats.bytes_in,
+            (unsigned long long)stats.frames_out, (unsigned long long)stats.bytes_out,
+            (unsigned long long)stats.frames_dropped);
+}
+
+int statistics_write_json(const chain *c, const kvr_prompt *prompt, const char *path) {
+    kvr_stats stats;
+    get_stats(c, &stats);
+    FILE *file = fopen(path, "w");
+    if (file == NULL) return say_error("cannot write '%s': %s; choose another name", path, strerror(errno));
+    fprintf(file, "{\n  \"backend\": ");
+    output_json_text(file, device_backend(c->e.dev)->name);
+    fprintf(file, ",\n  \"device\": ");
+    output_json_text(file, device_name(c->e.dev));
+    fprintf(file, ",\n  \"boards\": %u,\n  \"partition\": [", prompt->n_boards > 1 ? prompt->n_boards : 1);
+    print_partition(file, prompt);
+    fprintf(file, "],\n  \"ctx_tokens\": %u,\n  \"prompt_tokens\": %u,\n  \"new_tokens\": %u,\n", c->e.plan.ctx_tokens,
+            stats.n_prompt_tokens, stats.n_new_tokens);
+    fprintf(file, "  \"ttft_ms\": %.3f,\n  \"prompt_tokens_per_s\": %.3f,\n  \"decode_ms\": %.3f,\n", ms(stats.ttft_us),
+            per_second(stats.n_prompt_tokens, stats.ttft_us), ms(stats.decode_us));
+    fprintf(file, "  \"decode_tokens_per_s\": %.3f,\n  \"connect_ms\": %.3f,\n", statistics_decode_rate(&stats),
+            ms(stats.connect_us));
+    fprintf(file, "  \"wait_prefix_ms\": %.3f,\n  \"wait_send_ms\": %.3f,\n", ms(stats.wait_prefix_us),
+            ms(stats.wait_send_us));
+    fprintf(file, "  \"own_first\": %u,\n  \"own_tokens\": %u,\n", stats.own_first, stats.own_tokens);
+    fprintf(file, "  \"frames_in\": %llu,\n  \"frames_out\": %llu,\n  \"bytes_in\": %llu,\n",
+            (unsigned long long)stats.frames_in, (unsigned long long)stats.frames_out,
+            (unsigned long long)stats.bytes_in);
+    fprintf(file, "  \"bytes_out\": %llu,\n  \"frames_dropped\": %llu\n}\n", (unsigned long long)stats.bytes_out,
+            (unsigned long long)stats.frames_dropped);
+    int failed = ferror(file);
+    if (fclose(file) != 0 || failed) return say_error("cannot write '%s': free some space", path);
+    return EXIT_OK;
+}

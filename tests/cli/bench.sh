@@ -1,0 +1,55 @@
+#!/bin/sh
+# kvr bench: the columns and names of llama-bench, one and more boards. No figure is judged.
+. "$(dirname "$0")/common.sh"
+need_data models/stories260K.gguf
+bench() { kvr bench -m "$STORIES" -d reference "$@"; }
+
+md_has_the_columns_of_llama_bench() {
+    bench -p 16 -n 4 -r 2
+    must_pass
+    [ "$(wc -l <"$TMP/out")" = 4 ] || fail "$(wc -l <"$TMP/out") lines, not 4"
+    head -n 1 "$TMP/out" | tr -d ' ' >"$TMP/head"
+    [ "$(cat "$TMP/head")" = '|model|size|params|backend|threads|boards|test|t/s|ttft_ms|' ] || fail "$(cat "$TMP/head")"
+    grep -q 'pp16 | .*±' "$TMP/out" || fail "no pp16"
+    grep -q 'tg4 | .*±' "$TMP/out" || fail "no tg4"
+}
+csv_has_as_many_values_as_names() {
+    bench -p 16 -n 4 -r 2 -o csv
+    must_pass
+    awk -F, 'NR == 1 { n = NF } NF != n { exit 1 }' "$TMP/out" || fail "ragged csv"
+    for key in build_commit backends model_filename model_type model_size model_n_params n_threads n_prompt n_gen \
+        test_time avg_ns stddev_ns avg_ts stddev_ts boards ttft_ms; do
+        head -n 1 "$TMP/out" | tr ',' '\n' | grep -qx $key || fail "no $key"
+    done
+}
+json_has_samples() {
+    bench -p 16 -n 4 -r 3 -o json
+    must_pass
+    [ "$(grep -c '"samples_ns": \[[0-9]*,[0-9]*,[0-9]*\]' "$TMP/out")" = 2 ] || fail "not two times three samples"
+    [ "$(sed -n '1p' "$TMP/out")$(sed -n '$p' "$TMP/out")" = '[]' ] || fail "no array"
+}
+zero_skips_a_test() {
+    bench -p 0 -n 4 -r 1
+    must_pass
+    grep -q 'pp' "$TMP/out" && fail "pp was run"
+    bench -p 16 -n 0 -r 1
+    must_pass
+    grep -q 'tg' "$TMP/out" && fail "tg was run"
+}
+lists_of_lengths_and_boards() {
+    bench -p 8,16 -n 0 -r 1 --local-boards 1,2,3 -o csv
+    must_pass
+    [ "$(wc -l <"$TMP/out")" = 7 ] || fail "$(wc -l <"$TMP/out") lines, not 7"
+}
+a_context_too_small_is_a_sentence() {
+    bench -p 100 -n 4 -c 64
+    must_fail 1 "raise -c"
+}
+
+check md_has_the_columns_of_llama_bench
+check csv_has_as_many_values_as_names
+check json_has_samples
+check zero_skips_a_test
+check lists_of_lengths_and_boards
+check a_context_too_small_is_a_sentence
+finish

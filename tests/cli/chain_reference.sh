@@ -1,0 +1,56 @@
+#!/bin/sh
+# Chain = single, with real processes over ZeroMQ on the reference backend.
+. "$(dirname "$0")/common.sh"
+. "$HERE/chain.sh"
+
+even_partitions_of_one_to_five_boards() {
+    single short 23 64 -d reference
+    for boards in 1 2 3 4 5; do chain short $boards - 64 -d reference; done
+}
+a_dozen_partitions_by_hand() {
+    single short 23 64 -d reference
+    for partition in 1,22 22,1 12,11 7,16 1,1,21 21,1,1 10,12,1 8,8,7 1,1,1,20 20,1,1,1 6,6,6,5 1,1,1,1,19 \
+        19,1,1,1,1 7,1,7,1,7; do
+        chain short "$(echo $partition | tr ',' '\n' | wc -l | tr -d ' ')" $partition 64 -d reference
+    done
+}
+chunks_of_one_token_each() {
+    single tiny 5 64 -d reference
+    chain tiny 5 1,1,1,1,1 64 -d reference
+    single pair 2 64 -d reference
+    chain pair 2 1,1 64 -d reference
+}
+chunks_longer_than_a_frame_and_a_batch() {
+    single long 301 64 -d reference --batch 64
+    for partition in 150,151 300,1 1,300 129,128,44 100,100,101; do
+        chain long "$(echo $partition | tr ',' '\n' | wc -l | tr -d ' ')" $partition 64 -d reference --batch 64
+    done
+    chain long 3 - 64 -d reference --batch 17
+}
+an_f32_cache() {
+    single wide 40 16 -d reference --kv f32
+    chain wide 3 - 16 -d reference --kv f32
+    chain wide 2 1,39 16 -d reference --kv f32
+}
+more_boards_than_tokens_use_fewer() {
+    single pair 2 8 -d reference
+    chain pair 4 - 8 -d reference
+}
+text_is_the_same_too() {
+    kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64
+    must_pass
+    cp "$TMP/out" "$TMP/one"
+    kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64 --local-boards 3
+    must_pass
+    same "$TMP/one" "$TMP/out" "text"
+    grep -q '^boards   3' "$TMP/err" || fail "no statistics of 3 boards"
+}
+
+check even_partitions_of_one_to_five_boards
+check a_dozen_partitions_by_hand
+check chunks_of_one_token_each
+check chunks_longer_than_a_frame_and_a_batch
+check an_f32_cache
+check more_boards_than_tokens_use_fewer
+check text_is_the_same_too
+finish

@@ -1,0 +1,183 @@
+#!/bin/sh
+# Boards and leads that are killed: a named error or the right text within the timeout, and no process is left.
+. "$(dirname "$0")/common.sh"
+need_data models/stories260K.gguf
+PROMPT=$(some_ids 3000) # long enough that a signal meets it in the middle
+CTX=3100
+
+# start_lead ARGS: in the background, stderr on descriptor 8; LEAD_PID. Descriptor 9 of all its processes is a pipe whose
+# end is seen when the last of them is gone.
+start_lead() {
+    rm -f "$TMP/lead.err" "$TMP/alive"
+    mkfifo "$TMP/lead.err" "$TMP/alive"
+    "$KVR" run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --verbose "$@" \
+        >"$TMP/out" 2>"$TMP/lead.err" 9>"$TMP/alive" &
+    LEAD_PID=$!
+    PIDS="$PIDS $LEAD_PID"
+    exec 8<"$TMP/lead.err" 7<"$TMP/alive"
+}
+# pid_of_board N: from the notes on descriptor 8.
+pid_of_board() {
+    FOUND=
+    while [ -z "$FOUND" ] && IFS= read -r line <&8; do
+        FOUND=$(echo "$line" | sed -n "s/.*board $1: pid \([0-9]*\) .*/\1/p")
+    done
+    [ -n "$FOUND" ] || fail "the lead named no board $1"
+}
+# ends_well: after the kill; CODE, and what it said in $TMP/err.
+lead_ends() {
+    cat <&8 >"$TMP/err"
+    wait $LEAD_PID
+    CODE=$?
+    echo "  exit code $CODE$(grep '^kvr: [^n]' "$TMP/err" | head -n 1 | sed 's/^/: /')"
+}
+no_process_is_left() {
+    timeout 20 cat <&7 >/dev/null || fail "a process is left after 20 s"
+    exec 7<&- 8<&-
+}
+right_text_or_named_error() {
+    if [ $CODE = 0 ]; then
+        same "$TMP/right" "$TMP/out" "text after a kill"
+    else
+        must_fail 1 "board $1 (pid .*) was killed by signal 9"
+        [ -s "$TMP/out" ] && fail "text beside an error: $(cat "$TMP/out")"
+    fi
+}
+
+the_right_text_is_known() {
+    kvr run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids
+    must_pass
+    cp "$TMP/out" "$TMP/right"
+}
+a_killed_local_helper_is_named() {
+    for board in 0 1; do
+        start_lead --local-boards 3 --timeout 20
+        pid_of_board $board
+        kill -9 "$FOUND"
+        lead_ends
+        right_text_or_named_error $board
+        no_process_is_left
+    done
+}
+a_stopped_local_helper_ends_in_the_timeout() {
+    start_lead --local-boards 2 --timeout 2
+    pid_of_board 0
+    kill -STOP "$FOUND"
+    lead_ends
+    if [ $CODE = 0 ]; then same "$TMP/right" "$TMP/out" "text"; else must_fail 1 "board 0"; fi
+    no_process_is_left
+}
+a_local_helper_that_never_comes_up_is_named() {
+    start_lead --local-boards 2 --start-timeout 1 --timeout 2
+    FOUND=
+    while [ -z "$FOUND" ] && IFS= read -r line <&8; do
+        FOUND=$(echo "$line" | sed -n 's/.*starting board 0 (pid \([0-9]*\)).*/\1/p')
+    done
+    kill -STOP "$FOUND"
+    lead_ends
+    # in the rare case that it was up already it is the prompt that runs into the timeout
+    must_fail 1 "board 0 (pid $FOUND).*\(did not come up within 1 s\|does not answer\|no sign of life\)"
+    no_process_is_left
+}
+a_killed_lead_leaves_no_helper() {
+    start_lead --local-boards 3
+    pid_of_board 1
+    kill -9 $LEAD_PID
+    lead_ends
+    no_process_is_left
+}
+a_signal_to_the_lead_ends_all() {
+    start_lead --local-boards 3
+    pid_of_board 1
+    kill -TERM $LEAD_PID
+    lead_ends
+    [ $CODE = 143 ] || fail "exit code $CODE after SIGTERM"
+    no_process_is_left
+}
+no_helper_is_left_after_a_good_end() {
+    start_lead --local-boards 3
+    lead_ends
+    must_pass
+    same "$TMP/right" "$TMP/out" "text"
+    no_process_is_left
+}
+a_killed_remote_helper_ends_in_the_timeout() {
+    rm -f "$TMP/helper.err"
+    mkfifo "$TMP/helper.err"
+    "$KVR" board -m "$STORIES" -d reference -c $CTX --listen 'tcp://127.0.0.1:*' 2>"$TMP/helper.err" &
+    helper=$!
+    PIDS="$PIDS $helper"
+    exec 6<"$TMP/helper.err"
+    IFS= read -r line <&6
+    address=$(echo "$line" | sed -n 's/^listening on //p')
+    [ -n "$address" ] || fail "the helper said '$line'"
+    start_lead --boards "$address" --timeout 3 --listen 'tcp://127.0.0.1:*'
+    while IFS= read -r line <&6 && [ "${line#working on}" = "$line" ]; do :; done
+    kill -9 $helper
+    wait $helper 2>/dev/null
+    lead_ends
+    if [ $CODE = 0 ]; then same "$TMP/right" "$TMP/out" "text"; else must_fail 1 "board 0 at $address"; fi
+    no_process_is_left
+    exec 6<&-
+}
+a_helper_outlives_a_killed_lead() {
+    rm -f "$TMP/helper.err"
+    mkfifo "$TMP/helper.err"
+    "$KVR" board -m "$STORIES" -d reference -c $CTX --listen 'tcp://127.0.0.1:*' --timeout 3 2>"$TMP/helper.err" &
+    helper=$!
+    PIDS="$PIDS $helper"
+    exec 6<"$TMP/helper.err"
+    IFS= read -r line <&6
+    address=$(echo "$line" | sed -n 's/^listening on //p')
+    start_lead --boards "$address" --listen 'tcp://127.0.0.1:*'
+    while IFS= read -r line <&6 && [ "${line#working on}" = "$line" ]; do :; done
+    kill -9 $LEAD_PID
+    wait $LEAD_PID 2>/dev/null
+    exec 7<&- 8<&-
+    # the next lead may find it busy with the lost one until its timeout
+    kvr run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --boards "$address" \
+        --listen 'tcp://127.0.0.1:*' --timeout 30
+    if [ $CODE != 0 ]; then must_fail 1 "board 0 at $address"; else same "$TMP/right" "$TMP/out" "text"; fi
+    kill $helper
+    cat <&6 >/dev/null
+    exec 6<&-
+    wait $helper
+    CODE=$?
+    [ $CODE = 0 ] || fail "the helper ended with exit code $CODE"
+}
+
+a_second_lead_is_told_that_the_board_is_busy() {
+    rm -f "$TMP/helper.err"
+    mkfifo "$TMP/helper.err"
+    "$KVR" board -m "$STORIES" -d reference -c $CTX --listen 'tcp://127.0.0.1:*' 2>"$TMP/helper.err" &
+    helper=$!
+    PIDS="$PIDS $helper"
+    exec 6<"$TMP/helper.err"
+    IFS= read -r line <&6
+    address=$(echo "$line" | sed -n 's/^listening on //p')
+    start_lead --boards "$address" --partition 2999,1
+    while IFS= read -r line <&6 && [ "${line#working on}" = "$line" ]; do :; done
+    timeout "$LIMIT_S" "$KVR" run -m "$STORIES" -d reference --ids 1,403 -n 1 --boards "$address" >"$TMP/second" 2>"$TMP/err"
+    CODE=$?
+    must_fail 1 "board 0 at $address.*another lead"
+    lead_ends
+    must_pass "the first lead"
+    same "$TMP/right" "$TMP/out" "text of the first lead"
+    no_process_is_left
+    kill $helper
+    cat <&6 >/dev/null
+    exec 6<&-
+    wait $helper
+}
+
+check the_right_text_is_known
+check a_killed_local_helper_is_named
+check a_stopped_local_helper_ends_in_the_timeout
+check a_local_helper_that_never_comes_up_is_named
+check a_killed_lead_leaves_no_helper
+check a_signal_to_the_lead_ends_all
+check no_helper_is_left_after_a_good_end
+check a_killed_remote_helper_ends_in_the_timeout
+check a_helper_outlives_a_killed_lead
+check a_second_lead_is_told_that_the_board_is_busy
+finish

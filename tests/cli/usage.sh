@@ -1,0 +1,99 @@
+#!/bin/sh
+# Help, version and wrong usage: exit code 2 and a hint, before anything is opened.
+. "$(dirname "$0")/common.sh"
+leave_driver_leaks_alone
+COMMANDS="info plan devices tokenize eval run board bench"
+
+help_goes_to_stdout_and_names_every_command() {
+    kvr --help
+    must_pass
+    for command in $COMMANDS; do grep -q "^  $command " "$TMP/out" || fail "no $command in --help"; done
+    [ -s "$TMP/err" ] && fail "help on stderr"
+}
+every_command_has_help() {
+    for command in $COMMANDS; do
+        kvr "$command" --help
+        must_pass "$command --help"
+        grep -q "^usage: kvr $command" "$TMP/out" || fail "no usage line for $command"
+        kvr "$command" -h
+        must_pass "$command -h"
+    done
+}
+the_version_is_printed() {
+    kvr --version
+    must_pass
+    grep -Eq '^kvr [0-9]+\.[0-9]+\.[0-9]+' "$TMP/out" || fail "no version: $(cat "$TMP/out")"
+}
+# usage PATTERN ARGS
+usage() {
+    pattern=$1
+    shift
+    kvr "$@"
+    must_fail 2 "$pattern"
+    grep -q -- "--help'" "$TMP/err" || fail "no hint to --help for: $*"
+    [ -s "$TMP/out" ] && fail "output on stdout for: $*"
+}
+wrong_usage_is_exit_code_2_with_a_hint() {
+    usage "no command given"
+    usage "no command 'fly'" fly
+    for command in info plan tokenize run eval board bench; do usage "no model given" "$command"; done
+    usage "unknown option '-y'" info -y
+    usage "unknown option '--why'" info --why
+    usage "unexpected argument 'x'" info -m f x
+    usage "wants a value" info -m
+    usage "give one prompt" run -m f
+    usage "give one prompt" run -m f -p a -f b
+    usage "no prompt given" eval -m f
+    usage "no address given" board -m f
+}
+bad_values_name_the_option_and_its_range() {
+    usage "-n wants a whole number from 0 to" run -m f -p a -n abc
+    usage "-n wants a whole number" run -m f -p a -n -1
+    usage "-n wants a whole number" run -m f -p a -n ''
+    usage "-n wants a whole number" run -m f -p a -n 99999999999999999999
+    usage "-c wants a whole number from 1 to 1048576" run -m f -p a -c 0
+    usage "--temp wants a number from 0 to 10, not 'hot'" run -m f -p a --temp hot
+    usage "--temp wants a number" run -m f -p a --temp nan
+    usage "--top-p wants a number from 0 to 1" run -m f -p a --top-p 1.5
+    usage "--seed wants a whole number" run -m f -p a --seed x
+    usage "--kv is f16 or f32" run -m f -p a --kv q8
+    usage "-o is md, csv or json" bench -m f -o xml
+    usage "--local-boards wants" run -m f -p a --local-boards 65
+    usage "--partition wants" run -m f -p a --partition 1,,2
+    usage "--partition wants" run -m f -p a --partition 0,2
+    usage "--timeout wants" run -m f -p a --timeout 0
+}
+boards_and_partition_must_agree() {
+    usage "give one of them" run -m f -p a --local-boards 2 --boards tcp://127.0.0.1:1
+    usage "3 parts for 2 boards" run -m f -p a --local-boards 2 --partition 1,1,1
+    usage "2 parts for 1 board:" run -m f -p a --partition 1,1
+    usage "commas between" run -m f -p a --boards tcp://127.0.0.1:1,
+}
+devices_lists_the_reference_backend() {
+    kvr devices
+    must_pass
+    grep -q '^reference' "$TMP/out" || fail "no reference backend"
+    [ "$(grep -c '(default)' "$TMP/out")" = 1 ] || fail "not one default"
+}
+a_closed_stdout_ends_the_program_quietly() {
+    { "$KVR" --help 2>"$TMP/err"; echo $? >"$TMP/code"; } | :
+    [ -s "$TMP/err" ] && fail "said: $(cat "$TMP/err")"
+    [ "$(cat "$TMP/code")" -lt 2 ] || fail "exit code $(cat "$TMP/code")"
+}
+a_full_disk_is_a_sentence() {
+    [ -w /dev/full ] || return 0
+    timeout "$LIMIT_S" "$KVR" --help >/dev/full 2>"$TMP/err"
+    CODE=$?
+    must_fail 1 "cannot write the output"
+}
+
+check help_goes_to_stdout_and_names_every_command
+check every_command_has_help
+check the_version_is_printed
+check wrong_usage_is_exit_code_2_with_a_hint
+check bad_values_name_the_option_and_its_range
+check boards_and_partition_must_agree
+check devices_lists_the_reference_backend
+check a_closed_stdout_ends_the_program_quietly
+check a_full_disk_is_a_sentence
+finish
