@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define FULL_POLLS 256u /* far more frames than the links between us and all boards hold */
+
 kvr_status kvri_chain_receive(kvr_session *s, kvri_frame *out, size_t *out_bytes) {
     kvri_chain *c = &s->chain;
     kvr_status status = c->link.recv(c->link.user, s->parts.rx, (size_t)s->plan.frame_bytes, out_bytes);
@@ -26,6 +28,19 @@ kvr_status kvri_chain_send(kvr_session *s, uint32_t peer, kvri_frame_kind kind, 
     f.payload_bytes = payload_bytes;
     kvri_frame_seal(&f, bytes);
     return c->link.send(c->link.user, peer, bytes, (size_t)KVRI_FRAME_HEADER + payload_bytes);
+}
+
+int kvri_chain_clocks_due(kvr_session *s, kvr_status received) {
+    if (received != KVR_AGAIN && ++s->chain.full_polls < FULL_POLLS) return 0;
+    s->chain.full_polls = 0;
+    return 1;
+}
+
+void kvri_chain_note_wait(uint64_t *from_us, uint64_t *sum_us, int waits, uint64_t now_us) {
+    if (waits && *from_us == 0) *from_us = now_us;
+    if (waits || *from_us == 0) return;
+    *sum_us += now_us - *from_us;
+    *from_us = 0;
 }
 
 uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.peer_timeout_ms * 1000u / 8u; }

@@ -48,19 +48,23 @@ typedef struct kvri_chain {
     kvri_chain_state state;
     uint64_t session;
     uint32_t epoch;
+    uint32_t hello_epoch; /* lead: the epoch this job's HELLO was sent under */
     uint32_t n_helpers; /* lead: boards given; a job may use fewer */
     uint32_t n_used;    /* lead: helpers in this job */
     char own_address[KVR_ADDRESS_CAP];
     kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers by rank; helper: KVRI_SLOT_LEAD */
     uint64_t since_us;       /* state entered */
     uint64_t moved_us;       /* last sign of progress from anywhere */
-    uint64_t wait_prefix_from_us;
+    uint64_t wait_prefix_from_us, wait_send_from_us; /* 0 = does not wait */
+    uint32_t full_polls;     /* polls in a row that did not empty the inbox */
     kvri_report report;      /* helper: last failure, until it is sent */
+    kvri_frame held;         /* helper: a JOB that lies in the receive buffer until the one before is drained */
+    int holds;
     /* helper: what to tell a lead that was turned away, until its link takes it; a later one replaces it */
     struct {
         kvr_status status; /* KVR_OK = nothing to tell */
         uint64_t session;
-        uint32_t rank;
+        uint32_t epoch, rank;
     } refusal;
     kvri_handover handover;
 } kvri_chain;
@@ -78,6 +82,8 @@ void kvri_lead_bye(struct kvr_session *s);
 
 /* Helper: the same, plus its part of the forward pass. A failed job is reported, not returned. */
 kvr_status kvri_helper_poll(struct kvr_session *s, uint64_t now_us);
+/* Helper: gives up the job under way, if any, and tells the lead. The chain is idle or drains afterwards. */
+void kvri_helper_leave(struct kvr_session *s, uint64_t now_us);
 
 /* Shared by both: one frame out of the inbox, opened. KVR_OK, KVR_AGAIN: none, KVR_ERR_FRAME: damaged and counted,
  * KVR_ERR_PEER_WIRE: another version (header only), KVR_ERR_LINK. */
@@ -85,6 +91,11 @@ kvr_status kvri_chain_receive(struct kvr_session *s, kvri_frame *out, size_t *ou
 /* Sends a frame whose payload was put behind the header in bytes. */
 kvr_status kvri_chain_send(struct kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
                            uint32_t payload_bytes);
+/* 1: time to look at the clocks. With frames still in the inbox it is too early (we may have been away, and the sign of
+ * life we miss may be among them), unless somebody never lets it run empty. */
+int kvri_chain_clocks_due(struct kvr_session *s, kvr_status received);
+/* Adds up a wait from its beginning (*from_us, 0 = none) to its end. */
+void kvri_chain_note_wait(uint64_t *from_us, uint64_t *sum_us, int waits, uint64_t now_us);
 /* How often boards give a sign of life. */
 uint64_t kvri_chain_beat_us(const struct kvr_session *s);
 kvri_hello kvri_chain_hello(const struct kvr_session *s);

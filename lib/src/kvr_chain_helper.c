@@ -44,18 +44,20 @@ static kvr_status send_hello(kvr_session *s) {
                            kvri_hello_put(&hello, bytes + KVRI_FRAME_HEADER));
 }
 
-/* Speaks under the name that the other lead knows: its session, the rank it gave. */
+/* Speaks under the name that the other lead knows: its session and epoch, the rank it gave. */
 static void send_refusal(kvr_session *s) {
     kvri_chain *c = &s->chain;
     const uint64_t own_session = c->session;
-    const uint32_t own_rank = c->handover.rank;
+    const uint32_t own_epoch = c->epoch, own_rank = c->handover.rank;
     if (c->refusal.status == KVR_OK) return;
     c->session = c->refusal.session;
+    c->epoch = c->refusal.epoch;
     c->handover.rank = c->refusal.rank;
     const kvr_status sent = send_report(s, KVRI_SLOT_REFUSE, KVRI_STAGE_REFUSED, c->refusal.status,
                                         kvr_status_text(c->refusal.status));
     if (sent != KVR_AGAIN) c->refusal.status = KVR_OK;
     c->session = own_session;
+    c->epoch = own_epoch;
     c->handover.rank = own_rank;
 }
 
@@ -85,7 +87,10 @@ static void send_pending(kvr_session *s, uint64_t now_us) {
 
 /* The device may still write into our buffers: wait that out before the next job. */
 static void drop_job(kvr_session *s) {
-    if (has_job(s)) s->chain.state = KVRI_CHAIN_DRAIN;
+    if (has_job(s)) {
+        kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
+        s->chain.state = KVRI_CHAIN_DRAIN;
+    }
     lead_of(s)->pending &= (uint32_t)(KVRI_SEND_HELLO | KVRI_SEND_FAILED);
 }
 
@@ -99,13 +104,26 @@ static void fail_job(kvr_session *s, kvr_status status, const char *text) {
     drop_job(s);
 }
 
+/* An operator, or the link to the next board. */
+static void fail_work(kvr_session *s, kvr_status status, const char *text) {
+    if (status != KVR_ERR_LINK) kvri_session_device_failed(s, status); /* the backend's own words come first */
+    fail_job(s, status, text);
+}
+
+static int drained(kvr_session *s) {
+    const kvr_status forward = kvri_forward_drain(&s->forward, &s->compute);
+    return kvri_handover_drain(&s->chain.handover, &s->compute) == KVR_OK && forward == KVR_OK;
+}
+
 /* --- in ------------------------------------------------------------------------------------------------------ */
 
-static void refuse(kvr_session *s, uint64_t session, uint32_t rank, const char *address, kvr_status status) {
+static void refuse(kvr_session *s, uint64_t session, uint32_t epoch, uint32_t rank, const char *address,
+                   kvr_status status) {
     kvri_chain *c = &s->chain;
     if (c->link.connect(c->link.user, KVRI_SLOT_REFUSE, address) != KVR_OK) return;
     c->refusal.status = status;
     c->refusal.session = session;
+    c->refusal.epoch = epoch;
     c->refusal.rank = rank;
 }
 
@@ -117,18 +135,21 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &hello));
     if (f->rank >= KVR_MAX_BOARDS - 1) return KVR_ERR_FRAME;
     if (c->state != KVRI_CHAIN_IDLE && f->session != c->session) {
-        refuse(s, f->session, f->rank, hello.address, KVR_ERR_PEER_BUSY);
+        refuse(s, f->session, f->epoch, f->rank, hello.address, KVR_ERR_PEER_BUSY);
         return KVR_OK;
     }
     const kvr_status fit = kvri_chain_compare(&ours, &hello);
     if (fit != KVR_OK) {
-        refuse(s, f->session, f->rank, hello.address, fit);
+        refuse(s, f->session, f->epoch, f->rank, hello.address, fit);
         return KVR_OK;
     }
     if (c->link.connect(c->link.user, KVRI_SLOT_LEAD, hello.address) != KVR_OK) return KVR_ERR_FRAME;
-    if (f->session != c->session) c->epoch = 0;
+    if (f->session != c->session) {
+        c->epoch = 0;
+        lead_of(s)->pending = 0; /* what was due to another lead */
+    }
     c->session = f->session;
-    c->handover.rank = f->rank;
+    if (!has_job(s)) c->handover.rank = f->rank; /* a job under way keeps the rank it began with */
     lead_of(s)->met = 1;
     lead_of(s)->pending |= KVRI_SEND_HELLO;
     lead_of(s)->seen_us = now_us;
@@ -163,8 +184,16 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
 static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvri_job job;
-    if (c->state != KVRI_CHAIN_IDLE || f->epoch <= c->epoch) return KVR_ERR_FRAME;
+    if (f->epoch <= c->epoch) return KVR_ERR_FRAME;
+    if (has_job(s)) {
+        /* The lead has what it wanted of the job under way, or gave it up: only this board has not noticed yet. */
+        drop_job(s);
+        c->held = *f;
+        c->holds = 1;
+        return KVR_OK;
+    }
     c->epoch = f->epoch;
+    lead_of(s)->pending &= (uint32_t)KVRI_SEND_HELLO; /* a report about an older job must not go out as this one's */
     memset(&s->error, 0, sizeof s->error);
     kvr_status status = read_job(s, f, &job);
     if (status == KVR_OK) status = c->link.connect(c->link.user, KVRI_SLOT_NEXT, job.next);
@@ -196,7 +225,7 @@ static kvr_status on_go(kvr_session *s, uint64_t now_us) {
     s->stats.own_first = first;
     s->stats.own_tokens = s->forward.n;
     s->start_us = now_us;
-    c->wait_prefix_from_us = 0;
+    c->wait_prefix_from_us = c->wait_send_from_us = 0;
     return KVR_OK;
 }
 
@@ -232,24 +261,23 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         size_t n;
         kvr_status status = kvri_chain_receive(s, &f, &n);
         if (status == KVR_AGAIN) break;
+        if (status < 0 && status != KVR_ERR_FRAME && status != KVR_ERR_PEER_WIRE) {
+            if (!has_job(s)) return status; /* the link itself is broken */
+            fail_job(s, status, "the link failed while receiving");
+        }
         result = KVR_OK;
         if (status == KVR_ERR_PEER_WIRE && f.kind == KVRI_FRAME_HELLO && n == KVRI_FRAME_HEADER + KVRI_HELLO_BYTES) {
             /* A HELLO keeps its shape in all versions so far: answer in ours, the lead then knows the cause. */
             const uint8_t *payload = s->parts.rx + KVRI_FRAME_HEADER;
             kvri_hello hello;
             if (kvri_hello_get(payload, KVRI_HELLO_BYTES, &hello) == KVR_OK)
-                refuse(s, kvri_le64(s->parts.rx + 8), 0, hello.address, KVR_ERR_PEER_WIRE);
+                refuse(s, kvri_le64(s->parts.rx + 8), 0, 0, hello.address, KVR_ERR_PEER_WIRE);
             continue;
         }
-        if (status == KVR_OK) {
-            status = on_frame(s, &f, now_us);
-            if (status == KVR_ERR_FRAME) s->chain.handover.frames_dropped++;
-        }
-        if (status < 0 && status != KVR_ERR_FRAME && status != KVR_ERR_PEER_WIRE) {
-            if (!has_job(s)) return status; /* the link itself is broken */
-            kvri_session_device_failed(s, status);
-            fail_job(s, status, "taking keys and values failed");
-        }
+        if (status != KVR_OK) continue;
+        status = on_frame(s, &f, now_us);
+        if (status == KVR_ERR_FRAME) s->chain.handover.frames_dropped++;
+        else if (status < 0) fail_work(s, status, "taking keys and values, or passing them on, failed");
     }
     return result;
 }
@@ -263,8 +291,7 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
     kvri_forward_news news;
     const kvr_status pumped = kvri_handover_pump(h, &env);
     if (pumped < 0) {
-        kvri_session_device_failed(s, pumped);
-        fail_job(s, pumped, "passing keys and values on failed");
+        fail_work(s, pumped, "passing keys and values on failed");
         return KVR_OK;
     }
     const kvri_forward_stage before = s->forward.stage;
@@ -272,17 +299,16 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         before == KVRI_FWD_PREFIX ? kvri_handover_prefix(h, &s->parts, s->forward.layer) : 0;
     const kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, prefix, &news);
     if (stepped < 0) {
-        kvri_session_device_failed(s, stepped);
-        fail_job(s, stepped, "computing keys and values failed");
+        fail_work(s, stepped, "computing keys and values failed");
         return KVR_OK;
     }
     if (news.kv_of_layer >= 0) kvri_handover_offer(h, &s->parts, (uint32_t)news.kv_of_layer);
-    if (stepped == KVR_AGAIN && before == KVRI_FWD_PREFIX && c->wait_prefix_from_us == 0) c->wait_prefix_from_us = now_us;
-    if (stepped == KVR_OK && c->wait_prefix_from_us != 0) {
-        s->stats.wait_prefix_us += now_us - c->wait_prefix_from_us;
-        c->wait_prefix_from_us = 0;
-    }
-    if (s->forward.stage == KVRI_FWD_IDLE && kvri_handover_complete(h, &s->parts)) {
+    const int complete = s->forward.stage == KVRI_FWD_IDLE && kvri_handover_complete(h, &s->parts);
+    kvri_chain_note_wait(&c->wait_prefix_from_us, &s->stats.wait_prefix_us,
+                         stepped == KVR_AGAIN && before == KVRI_FWD_PREFIX, now_us);
+    /* own work done: what remains is passing on */
+    kvri_chain_note_wait(&c->wait_send_from_us, &s->stats.wait_send_us, stepped == KVR_END && !complete, now_us);
+    if (complete) {
         lead_of(s)->pending |= KVRI_SEND_DONE;
         s->stats.ttft_us = now_us - s->start_us;
         s->stats.frames_in = h->frames_in;
@@ -300,17 +326,28 @@ kvr_status kvri_helper_poll(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvr_status result = receive(s, now_us);
     if (result < 0) return kvri_fail(&s->error, result, MODULE, "the link failed while receiving");
-    if (has_job(s) && result == KVR_AGAIN &&
+    if (kvri_chain_clocks_due(s, result) && has_job(s) &&
         now_us - lead_of(s)->seen_us > (uint64_t)s->plan.peer_timeout_ms * 1000u) {
         fail_job(s, KVR_ERR_PEER_LOST, "the lead gave no sign of life within the timeout; waiting for the next one");
         result = KVR_OK;
     }
     if (c->state == KVRI_CHAIN_RUN && work(s, now_us) == KVR_OK) result = KVR_OK;
-    if (c->state == KVRI_CHAIN_DRAIN && kvri_forward_drain(&s->forward, &s->compute) == KVR_OK &&
-        kvri_handover_drain(&c->handover, &s->compute) == KVR_OK) {
+    if (c->state == KVRI_CHAIN_DRAIN && drained(s)) {
         c->state = KVRI_CHAIN_IDLE;
         result = KVR_OK;
+        if (c->holds) on_job(s, &c->held, now_us);
+        c->holds = 0;
     }
     send_pending(s, now_us);
     return result;
+}
+
+void kvri_helper_leave(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    if (has_job(s)) fail_job(s, KVR_ERR_STATE, "the board's own application stopped it");
+    send_pending(s, now_us); /* best effort: a lead that does not hear it runs into its timeout */
+    c->holds = 0;
+    lead_of(s)->met = 0;
+    lead_of(s)->pending = 0;
+    if (drained(s)) c->state = KVRI_CHAIN_IDLE;
 }

@@ -29,14 +29,16 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
     kvri_handover *h = &c->handover;
     c->n_used = h->partition.n_boards - 1;
     c->epoch++;
+    c->hello_epoch = c->epoch;
     h->rank = c->n_used;
     h->session = c->session;
     h->epoch = c->epoch;
     kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
     for (uint32_t r = 0; r < c->n_used; r++) {
         kvri_peer *p = &c->peers[r];
-        p->pending = (p->pending & (uint32_t)KVRI_SEND_ABORT) | (p->met ? 0u : (uint32_t)KVRI_SEND_HELLO);
-        p->ready = p->done = p->progress = 0;
+        /* hello before every job: since the last one the board may have been restarted, or met another lead */
+        p->pending = (p->pending & (uint32_t)KVRI_SEND_ABORT) | (uint32_t)KVRI_SEND_HELLO;
+        p->met = p->ready = p->done = p->progress = 0;
     }
     enter(s, KVRI_CHAIN_HELLO, now_us);
 }
@@ -76,52 +78,58 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     return kvri_chain_send(s, rank, kind, kind == KVRI_FRAME_HELLO ? rank : c->n_used, bytes, n);
 }
 
-static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
-    kvri_chain *c = &s->chain;
-    for (uint32_t r = 0; r < c->n_used; r++) {
-        kvri_peer *p = &c->peers[r];
-        if (c->state == KVRI_CHAIN_RUN && !p->done && now_us - p->beat_us >= kvri_chain_beat_us(s)) {
-            p->pending |= KVRI_SEND_ALIVE;
-            p->beat_us = now_us;
-        }
-        while (p->pending != 0) {
-            const uint32_t what = p->pending & (~p->pending + 1u); /* the lowest bit */
-            const kvr_status status = send_one(s, r, what);
-            if (status == KVR_AGAIN) break;
-            if (status != KVR_OK) return board_failed(s, r, status, "cannot send to the board at", address_of(s, r));
-            p->pending &= ~what;
-        }
+/* What waits for one board. AGAIN: the link has no room now; negative: the link failed. */
+static kvr_status send_to(kvr_session *s, uint32_t rank) {
+    kvri_peer *p = &s->chain.peers[rank];
+    while (p->pending != 0) {
+        const uint32_t what = p->pending & (~p->pending + 1u); /* the lowest bit */
+        KVRI_TRY(send_one(s, rank, what));
+        p->pending &= ~what;
     }
     return KVR_OK;
 }
 
-void kvri_lead_abort(kvr_session *s) {
+static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
-    if (c->role != KVRI_LEAD || c->state == KVRI_CHAIN_IDLE) return;
     for (uint32_t r = 0; r < c->n_used; r++) {
-        c->peers[r].pending = c->peers[r].met ? KVRI_SEND_ABORT : 0;
-        c->peers[r].met = 0; /* say hello again: it may be another process by then */
+        kvri_peer *p = &c->peers[r];
+        /* a board that has its job waits for the slowest to take theirs: it must not give us up meanwhile */
+        const int waits = (c->state == KVRI_CHAIN_RUN && !p->done) || (c->state == KVRI_CHAIN_JOB && p->ready);
+        if (waits && now_us - p->beat_us >= kvri_chain_beat_us(s)) {
+            p->pending |= KVRI_SEND_ALIVE;
+            p->beat_us = now_us;
+        }
+        const kvr_status status = send_to(s, r);
+        if (status < 0) return board_failed(s, r, status, "cannot send to the board at", address_of(s, r));
     }
-    send_pending(s, c->since_us); /* best effort: a board that does not hear it runs into its own timeout */
-    c->state = KVRI_CHAIN_IDLE;
+    return KVR_OK;
 }
 
-void kvri_lead_bye(kvr_session *s) {
+/* Best effort, board by board: one that does not hear it runs into its own timeout. */
+static void take_leave(kvr_session *s, uint32_t n_boards, uint32_t what) {
     kvri_chain *c = &s->chain;
-    c->n_used = c->n_helpers;
-    for (uint32_t r = 0; r < c->n_used; r++) {
-        c->peers[r].pending = c->peers[r].met ? KVRI_SEND_BYE : 0;
-        c->peers[r].met = 0;
-    }
     c->state = KVRI_CHAIN_IDLE;
-    send_pending(s, c->since_us);
+    for (uint32_t r = 0; r < n_boards; r++) {
+        c->peers[r].pending = c->peers[r].met ? what : 0;
+        c->peers[r].met = 0;
+        send_to(s, r);
+    }
 }
+
+void kvri_lead_abort(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    if (c->role == KVRI_LEAD && c->state != KVRI_CHAIN_IDLE) take_leave(s, c->n_used, KVRI_SEND_ABORT);
+}
+
+void kvri_lead_bye(kvr_session *s) { take_leave(s, s->chain.n_helpers, KVRI_SEND_BYE); }
 
 /* --- in ------------------------------------------------------------------------------------------------------ */
 
 static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
-    kvri_peer *p = &s->chain.peers[rank];
+    kvri_chain *c = &s->chain;
+    kvri_peer *p = &c->peers[rank];
     const kvri_hello ours = kvri_chain_hello(s);
+    if (c->state != KVRI_CHAIN_HELLO) return KVR_ERR_FRAME; /* of an older question */
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
@@ -130,7 +138,24 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
     case KVR_ERR_PEER_KV:
         return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
                             address_of(s, rank));
-    default: p->met = 1; return KVR_OK;
+    default: break;
+    }
+    p->met = 1;
+    /* A board takes only jobs of a higher number than its last. It knows a higher one than we do when this lead was
+     * restarted at the same uptime, as boards without a clock of their own may be. */
+    if (f->epoch >= c->epoch && f->epoch != UINT32_MAX) c->epoch = c->handover.epoch = f->epoch + 1;
+    return KVR_OK;
+}
+
+/* What a board may give as its reason; anything else it says is a failure of its own. */
+static kvr_status reason_of(const kvri_report *report) {
+    switch (report->status) {
+    case KVR_ERR_PEER_WIRE:
+    case KVR_ERR_PEER_MODEL:
+    case KVR_ERR_PEER_KV:
+    case KVR_ERR_PEER_CTX:
+    case KVR_ERR_PEER_BUSY: return (kvr_status)report->status;
+    default: return KVR_ERR_PEER_FAILED;
     }
 }
 
@@ -138,7 +163,9 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
     kvri_peer *p = &s->chain.peers[rank];
     kvri_report report;
     KVRI_TRY(kvri_report_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &report));
-    if (report.stage != KVRI_STAGE_REFUSED && f->epoch != s->chain.epoch) return KVR_ERR_FRAME; /* of an older job */
+    const int refused = report.stage == KVRI_STAGE_REFUSED;
+    /* what is left of an older job, or the second refusal of an older question */
+    if (refused ? f->epoch < s->chain.hello_epoch : f->epoch != s->chain.epoch) return KVR_ERR_FRAME;
     if (report.progress != p->progress) s->chain.moved_us = now_us;
     p->progress = report.progress;
     switch (report.stage) {
@@ -149,12 +176,10 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
     case KVRI_STAGE_FAILED: break;
     default: return KVR_ERR_FRAME;
     }
-    const kvr_status own = report.status < 0 ? (kvr_status)report.status : KVR_ERR_PEER_FAILED;
-    const int refused = report.stage == KVRI_STAGE_REFUSED;
     s->failed_rank = (int32_t)rank;
     p->met = 0;
     /* the board's own words go into the detail; the list gives the cause's text */
-    return kvri_fail_s(&s->error, refused ? own : KVR_ERR_PEER_FAILED, MODULE,
+    return kvri_fail_s(&s->error, refused ? reason_of(&report) : KVR_ERR_PEER_FAILED, MODULE,
                        refused ? "a board refused to take part:" : "a board failed:", report.text, strlen(report.text));
 }
 
@@ -169,12 +194,23 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     case KVRI_FRAME_KV: {
         const kvri_handover_env env = kvri_chain_env(s);
         if (f->epoch != c->epoch || (c->state != KVRI_CHAIN_JOB && c->state != KVRI_CHAIN_RUN)) return KVR_ERR_FRAME;
-        c->moved_us = now_us;
         const kvr_status status = kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
+        if (status == KVR_OK) c->moved_us = now_us; /* copies and nonsense are no progress */
         return status == KVR_OK || status == KVR_ERR_FRAME ? status : kvri_session_device_failed(s, status);
     }
     default: return KVR_ERR_FRAME;
     }
+}
+
+/* A frame of another version does not tell its sender. The rank of the board that has not answered, -1 when several. */
+static int32_t only_one_missing(const kvr_session *s) {
+    int32_t missing = -1;
+    for (uint32_t r = 0; r < s->chain.n_used; r++) {
+        if (s->chain.peers[r].met) continue;
+        if (missing >= 0) return -1;
+        missing = (int32_t)r;
+    }
+    return missing;
 }
 
 static kvr_status receive(kvr_session *s, uint64_t now_us) {
@@ -185,18 +221,20 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         size_t n;
         kvr_status status = kvri_chain_receive(s, &f, &n);
         if (status == KVR_AGAIN) break;
-        result = KVR_OK;
-        if (status == KVR_ERR_PEER_WIRE && c->state == KVRI_CHAIN_HELLO)
+        if (status == KVR_ERR_PEER_WIRE && c->state == KVRI_CHAIN_HELLO) {
+            s->failed_rank = only_one_missing(s);
             return kvri_fail_n(&s->error, KVR_ERR_PEER_WIRE, MODULE, "install the same version of kvr on all boards",
                                KVRI_WIRE_VERSION, f.version);
-        if (status == KVR_OK) {
-            status = on_frame(s, &f, now_us);
-            if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
         }
         if (status < 0 && status != KVR_ERR_FRAME && status != KVR_ERR_PEER_WIRE) {
-            if (s->error.status == KVR_OK) kvri_fail(&s->error, status, MODULE, "the link failed while receiving");
-            return status;
+            if (c->state == KVRI_CHAIN_IDLE) break; /* everything is here: the answer needs no link */
+            return kvri_fail(&s->error, status, MODULE, "the link failed while receiving");
         }
+        result = KVR_OK;
+        if (status != KVR_OK) continue;
+        status = on_frame(s, &f, now_us);
+        if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+        else if (status < 0) return status;
     }
     return result;
 }
@@ -218,6 +256,7 @@ static kvr_status check_limits(kvr_session *s) {
 static kvr_status check_clocks(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const uint64_t limit = (uint64_t)s->plan.peer_timeout_ms * 1000u;
+    if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* nobody is waited for */
     for (uint32_t r = 0; r < c->n_used; r++) {
         const kvri_peer *p = &c->peers[r];
         const int answered = c->state == KVRI_CHAIN_HELLO ? p->met != 0 : c->state == KVRI_CHAIN_JOB ? p->ready != 0 : 0;
@@ -240,12 +279,6 @@ static int all_boards(const kvr_session *s, int ready) {
     return 1;
 }
 
-static int all_sent(const kvr_session *s) {
-    for (uint32_t r = 0; r < s->chain.n_used; r++)
-        if (s->chain.peers[r].pending != 0) return 0;
-    return 1;
-}
-
 static void pend_all(kvr_session *s, uint32_t what) {
     for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].pending |= what;
 }
@@ -261,7 +294,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const kvr_status received = receive(s, now_us);
     if (received < 0) return received;
-    if (received == KVR_AGAIN) KVRI_TRY(check_clocks(s, now_us)); /* only with an empty inbox: we may have been away */
+    if (kvri_chain_clocks_due(s, received)) KVRI_TRY(check_clocks(s, now_us));
     switch (c->state) {
     case KVRI_CHAIN_HELLO:
         if (!all_boards(s, 0)) break;
@@ -275,7 +308,9 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
         enter(s, KVRI_CHAIN_RUN, now_us);
         break;
     case KVRI_CHAIN_RUN:
-        if (prefix_here(s) && all_sent(s)) c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper */
+        if (!prefix_here(s)) break;
+        c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper; all of them had their GO, or nothing would be here */
+        for (uint32_t r = 0; r < c->n_used; r++) c->peers[r].pending = 0;
         break;
     case KVRI_CHAIN_IDLE:
     case KVRI_CHAIN_READY:

@@ -98,6 +98,8 @@ static kvr_status cpu_measure(void *user, const kvr_backend_need *need, kvr_back
 static kvr_status cpu_open(void *user, const kvr_backend_need *need, void *mem, size_t mem_bytes, kvr_error *error) {
     kvr_cpu *cpu = user;
     kvr_backend_size size = {0};
+    if (cpu->state != NULL)
+        return kvri_fail(error, KVR_ERR_STATE, MODULE, "this kvr_cpu serves a session already: give each session its own");
     KVRI_TRY(cpu_measure(user, need, &size, error));
     if (mem_bytes < size.host_bytes)
         return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "the backend's memory is smaller than measured",
@@ -210,8 +212,10 @@ static kvr_status cpu_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows,
 static kvr_status cpu_store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
     cpu_state *s = state_of(user);
     const kvr_tensor_desc *d = &s->tensors[dst.tensor];
+    const size_t row_bytes = (size_t)kvr_dtype_row_bytes(d->dtype, d->cols);
+    const float *x = work_rows(s, src); /* [rows][cols] */
     uint8_t *out = (uint8_t *)(uintptr_t)any_rows(s, dst.tensor, dst.row);
-    kvri_dtype_from_f32(d->dtype, work_rows(s, src), rows * d->cols, out);
+    for (uint32_t t = 0; t < rows; t++, x += d->cols, out += row_bytes) kvri_dtype_from_f32(d->dtype, x, d->cols, out);
     return KVR_OK;
 }
 

@@ -133,6 +133,16 @@ kvr_fence kvri_forward_fence(const kvri_forward *f) {
     return 0;
 }
 
+void kvri_forward_abandon(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+    const kvr_backend *b = c->backend;
+    if (f->stage == KVRI_FWD_IDLE || f->logits_fence != 0) return;
+    /* a device that refuses even this runs nothing any more */
+    if (b->read(b->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, &f->logits_fence) != KVR_OK)
+        f->logits_fence = 0;
+    if (b->flush != NULL) b->flush(b->user);
+    f->stage = KVRI_FWD_READ;
+}
+
 kvr_status kvri_forward_drain(kvri_forward *f, const kvri_compute *c) {
     kvr_status status = KVR_OK;
     for (uint32_t i = 0; i < KVRI_PACE; i++)

@@ -47,6 +47,9 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
                              uint32_t prefix_tokens, kvri_forward_news *out);
 /* The fence that a waiting forward waits for; 0 = none (it waits for the prefix, or works). */
 kvr_fence kvri_forward_fence(const kvri_forward *f);
+/* Gives up the work under way, before drain: asks for a sign that everything enqueued so far has run. Without it keys
+ * and values of the next job could be written first and then be overwritten by these. */
+void kvri_forward_abandon(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts);
 /* Forgets the work under way; fences are waited for by draining them first: KVR_AGAIN until the device is done. */
 kvr_status kvri_forward_drain(kvri_forward *f, const kvri_compute *c);
 

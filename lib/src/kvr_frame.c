@@ -33,9 +33,12 @@ uint64_t kvri_frame_check(const void *payload, uint64_t bytes) {
     return (uint64_t)b << 32 | a;
 }
 
+/* Bit k of a word moves the plain sum by 2^k and the other one by a whole multiple of that, so it moves sum + 2 * other
+ * by an odd multiple of 2^k: never by 0. Folding the two by xor would let some single bits cancel out. */
+static uint32_t mix(uint64_t check) { return (uint32_t)check + 2u * (uint32_t)(check >> 32); }
+
 static uint32_t header_check(const uint8_t *bytes) {
-    const uint64_t c = kvri_frame_check(bytes, 44) * 3u + kvri_frame_check(bytes + 48, 16);
-    return (uint32_t)(c >> 32) ^ (uint32_t)c;
+    return mix(kvri_frame_check(bytes, 44)) + 5u * mix(kvri_frame_check(bytes + 48, 16));
 }
 
 void kvri_frame_restamp(const kvri_frame *f, uint8_t *bytes) {

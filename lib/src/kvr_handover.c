@@ -96,15 +96,18 @@ static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uin
     return b->flush != NULL ? b->flush(b->user) : KVR_OK;
 }
 
+/* Both are asked even when one has failed: the other may still write into the buffer. */
 static kvr_status settle_fences(const kvri_compute *c, kvri_tx *tx) {
+    kvr_status failed = KVR_OK;
     for (uint32_t i = 0; i < 2; i++) {
         if (tx->fences[i] == 0) continue;
         const kvr_status status = c->backend->done(c->backend->user, tx->fences[i]);
-        if (status == KVR_AGAIN) return KVR_AGAIN;
+        if (status == KVR_AGAIN) continue;
         tx->fences[i] = 0;
-        if (status != KVR_OK) return status;
+        if (failed == KVR_OK) failed = status;
     }
-    return KVR_OK;
+    if (failed != KVR_OK) return failed;
+    return tx->fences[0] != 0 || tx->fences[1] != 0 ? KVR_AGAIN : KVR_OK;
 }
 
 static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
@@ -174,8 +177,10 @@ int kvri_handover_reading(const kvri_handover *h) {
 kvr_status kvri_handover_drain(kvri_handover *h, const kvri_compute *c) {
     kvr_status result = KVR_OK;
     for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++) {
-        if (h->tx[i].busy == 1 && settle_fences(c, &h->tx[i]) == KVR_AGAIN) result = KVR_AGAIN;
-        else h->tx[i].busy = 0;
+        kvri_tx *tx = &h->tx[i];
+        settle_fences(c, tx); /* a read that failed is over too */
+        if (tx->fences[0] != 0 || tx->fences[1] != 0) result = KVR_AGAIN;
+        else tx->busy = 0;
     }
     if (result == KVR_OK) h->out_head = h->out_tail = 0;
     return result;

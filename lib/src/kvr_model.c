@@ -75,6 +75,9 @@ static kvr_status collect_keys(intake *in) {
     return KVR_OK;
 }
 
+/* Only then may a failure add its numbers: an earlier record is left as it is. */
+static int is_first_failure(const intake *in) { return in->error != NULL && in->error->status == KVR_OK; }
+
 static kvr_status bad_key(intake *in, key_id id, const char *text) {
     return kvri_fail_s(in->error, KVR_ERR_KEY, MODULE, text, key_names[id], strlen(key_names[id]));
 }
@@ -91,14 +94,17 @@ static kvr_status get_u32(intake *in, key_id id, int required, uint32_t min, uin
     case KVRI_GGUF_U16: value = kvri_le16(v->data); break;
     case KVRI_GGUF_U32: value = kvri_le32(v->data); break;
     case KVRI_GGUF_U64:
-    case KVRI_GGUF_I64: value = kvri_le64(v->data); break;
-    case KVRI_GGUF_I32: value = (uint64_t)(int64_t)(int32_t)kvri_le32(v->data); break; /* negative: too large below */
+    case KVRI_GGUF_I64: value = kvri_le64(v->data); break; /* negative: too large below, as in the smaller types */
+    case KVRI_GGUF_I8: value = (uint64_t)(int64_t)(int8_t)v->data[0]; break;
+    case KVRI_GGUF_I16: value = (uint64_t)(int64_t)(int16_t)kvri_le16(v->data); break;
+    case KVRI_GGUF_I32: value = (uint64_t)(int64_t)(int32_t)kvri_le32(v->data); break;
     default: return bad_key(in, id, "not a whole number: key");
     }
     if (value < min || value > max) {
-        kvr_status s = bad_key(in, id, "out of the supported range: key");
-        if (in->error != NULL && in->error->wanted == 0) in->error->wanted = max, in->error->had = value;
-        return s;
+        const int first = is_first_failure(in);
+        bad_key(in, id, "out of the supported range: key");
+        if (first) in->error->wanted = max, in->error->had = value;
+        return KVR_ERR_KEY;
     }
     *out = (uint32_t)value;
     return KVR_OK;
@@ -293,7 +299,8 @@ static slot find_slot(const kvr_model_info *info, kvri_str name) {
     const slot none = {UINT32_MAX, 0, 0, 0, 0};
     if (kvri_str_eq(name, "token_embd.weight")) return (slot){KVRI_EMBED, KVR_ROLE_MATRIX, 0, M, 0};
     if (kvri_str_eq(name, "output_norm.weight")) return (slot){KVRI_OUT_NORM, KVR_ROLE_VECTOR, ONE, M, 0};
-    if (kvri_str_eq(name, "output.weight")) return (slot){KVRI_HEAD, KVR_ROLE_MATRIX, 0, M, 0};
+    if (kvri_str_eq(name, "output.weight"))
+        return (slot){kvri_weight(info->n_layers, (kvri_layer_tensor)0), KVR_ROLE_MATRIX, 0, M, 0}; /* behind the layers */
     if (name.n < 5 || memcmp(name.at, "blk.", 4) != 0) return none;
     uint64_t i = 4, layer = 0;
     while (i < name.n && name.at[i] >= '0' && name.at[i] <= '9' && layer < info->n_layers)
@@ -323,18 +330,20 @@ static kvr_status check_tensor(intake *in, const kvri_gguf_tensor *t, slot *s) {
         if (s->rows > (1u << 22)) return tensor_fail(in, KVR_ERR_TENSOR, "more than 2^22 rows in tensor", t);
     }
     if (t->dims[0] != s->cols || t->dims[1] != s->rows || t->dims[2] != 1 || t->dims[3] != 1) {
-        const kvr_status status = tensor_fail(in, KVR_ERR_TENSOR, "not the shape that the file's own keys say: tensor", t);
-        if (in->error != NULL && in->error->wanted == 0) {
+        const int first = is_first_failure(in);
+        tensor_fail(in, KVR_ERR_TENSOR, "not the shape that the file's own keys say: tensor", t);
+        if (first) {
             in->error->wanted = s->cols * s->rows;
             in->error->had = t->dims[0] * t->dims[1];
         }
-        return status;
+        return KVR_ERR_TENSOR;
     }
     if (kvri_dtype_block(t->type) == 0) {
-        const kvr_status status = tensor_fail(in, KVR_ERR_TYPE, "only F32, F16, Q8_0 and Q4_0 are supported; native is "
-                                              "the type's number in the format: tensor", t);
-        if (in->error != NULL) in->error->native = (int64_t)t->type;
-        return status;
+        const int first = is_first_failure(in);
+        tensor_fail(in, KVR_ERR_TYPE,
+                    "only F32, F16, Q8_0 and Q4_0 are supported; native is the type's number in the format: tensor", t);
+        if (first) in->error->native = (int64_t)t->type;
+        return KVR_ERR_TYPE;
     }
     if (s->role == KVR_ROLE_VECTOR && t->type != KVR_DTYPE_F32 && t->type != KVR_DTYPE_F16)
         return tensor_fail(in, KVR_ERR_TYPE, "a vector must be F32 or F16: tensor", t);
@@ -356,6 +365,12 @@ static void count_type(kvr_model_info *info, const kvri_gguf_tensor *t) {
 static uint64_t fnv(uint64_t hash, const uint8_t *bytes, uint64_t n) {
     for (uint64_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
     return hash;
+}
+
+/* Once tied_head is known. */
+static uint32_t weight_count(const kvr_model_info *info) {
+    if (info->n_tensors == 0) return 0;
+    return (uint32_t)KVRI_GLOBALS + (uint32_t)KVRI_PER_LAYER * info->n_layers + (info->tied_head ? 0u : 1u);
 }
 
 /* Walks the tensors; weights == NULL: only checks. */
@@ -391,9 +406,10 @@ static kvr_status read_tensors(intake *in, kvr_tensor_desc *weights, const uint8
             return tensor_fail(in, KVR_ERR_UNSUPPORTED, "a tensor that llama models do not have:", &t);
         }
         KVRI_TRY(check_tensor(in, &t, &s));
-        has_head |= s.index == KVRI_HEAD;
+        const int is_head = s.index == kvri_weight(info->n_layers, (kvri_layer_tensor)0);
+        has_head |= is_head;
         found++;
-        if ((s.index == KVRI_EMBED || s.index == KVRI_HEAD) && info->n_vocab == 0) info->n_vocab = (uint32_t)s.rows;
+        if ((s.index == KVRI_EMBED || is_head) && info->n_vocab == 0) info->n_vocab = (uint32_t)s.rows;
         if (weights == NULL) continue;
         if (weights[s.index].data != NULL) return tensor_fail(in, KVR_ERR_CORRUPT, "there twice: tensor", &t);
         weights[s.index].data = in->gguf.file + t.offset;
@@ -406,8 +422,10 @@ static kvr_status read_tensors(intake *in, kvr_tensor_desc *weights, const uint8
     }
     info->tied_head = !has_head;
     info->fingerprint = fnv(hash, in->gguf.file, head_end);
-    const uint32_t wanted = (uint32_t)KVRI_GLOBALS - info->tied_head + (uint32_t)KVRI_PER_LAYER * info->n_layers;
-    if (found != wanted)
+    const uint32_t wanted = weight_count(info);
+    if (found > wanted)
+        return kvri_fail_n(in->error, KVR_ERR_CORRUPT, MODULE, "tensors of the model are there twice", wanted, found);
+    if (found < wanted)
         return kvri_fail_n(in->error, KVR_ERR_TENSOR, MODULE, "tensors of the model are missing: the file is incomplete",
                            wanted, found);
     return KVR_OK;
@@ -420,10 +438,6 @@ static kvr_model *place(kvri_carve *carve, uint32_t n_tensors, kvri_vocab *vocab
     *tensors = kvri_carve_take(carve, n_tensors, sizeof **tensors);
     kvri_vocab_place(vocab, carve);
     return model;
-}
-
-static uint32_t weight_count(const kvr_model_info *info) {
-    return info->n_tensors == 0 ? 0 : (uint32_t)KVRI_GLOBALS + (uint32_t)KVRI_PER_LAYER * info->n_layers;
 }
 
 static uint32_t tensor_count(const kvr_model_info *info) {
@@ -497,7 +511,9 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
 
 const kvr_model_info *kvr_model_get_info(const kvr_model *model) { return &model->info; }
 const kvri_vocab *kvri_model_vocab(const kvr_model *model) { return &model->vocab; }
-uint32_t kvri_model_head(const kvr_model *model) { return model->info.tied_head ? KVRI_EMBED : KVRI_HEAD; }
+uint32_t kvri_model_head(const kvr_model *model) {
+    return model->info.tied_head ? (uint32_t)KVRI_EMBED : model->n_weights - 1;
+}
 
 void kvri_model_rope_freq(const kvr_model *model, float *freq) {
     const kvr_model_info *info = &model->info;

@@ -25,8 +25,8 @@ typedef enum kvri_layer_tensor {
     KVRI_PER_LAYER
 } kvri_layer_tensor;
 
-/* Indices into the weight list: the global ones, then KVRI_PER_LAYER per layer. */
-enum { KVRI_EMBED = 0, KVRI_OUT_NORM = 1, KVRI_HEAD = 2, KVRI_GLOBALS = 3 };
+/* Indices into the weight list: two global ones, KVRI_PER_LAYER per layer, and last the head, unless it is tied. */
+enum { KVRI_EMBED = 0, KVRI_OUT_NORM = 1, KVRI_GLOBALS = 2 };
 
 static inline uint32_t kvri_weight(uint32_t layer, kvri_layer_tensor which) {
     return (uint32_t)KVRI_GLOBALS + layer * (uint32_t)KVRI_PER_LAYER + (uint32_t)which;
@@ -39,9 +39,9 @@ struct kvr_model {
     kvr_model_info info;
     kvri_gguf gguf;
     kvri_vocab vocab;
-    uint32_t n_weights;       /* KVRI_GLOBALS + KVRI_PER_LAYER * n_layers; 0 for a vocabulary-only file */
-    /* [n_weights + KVRI_SESSION_TENSORS(L)]; with a tied head KVRI_HEAD has 0 rows: use kvri_model_head. The entries
-     * behind the weights are filled for each plan by kvr_layout.c, so a model serves one plan or open at a time. */
+    uint32_t n_weights;       /* 0 for a vocabulary-only file */
+    /* [n_weights + KVRI_SESSION_TENSORS(L)]. The entries behind the weights are filled for each plan by kvr_layout.c, so
+     * a model serves one plan or open at a time. */
     kvr_tensor_desc *tensors;
     const uint8_t *rope_factors; /* [rope_dims/2] F32, unaligned: frequencies are divided by them; NULL = none */
 };

@@ -96,13 +96,16 @@ kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addr
     kvri_chain *c = &s->chain;
     if (!c->linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
     if (n_helpers == 0 || n_helpers >= s->plan.max_boards) return KVR_ERR_ARG;
+    if (helper_addresses == NULL) return KVR_ERR_ARG;
+    memset(c->peers, 0, sizeof c->peers);
+    c->state = KVRI_CHAIN_IDLE;
+    c->role = KVRI_ALONE; /* until all are taken: half a list is none */
     KVRI_TRY(copy_address(own_address, c->own_address));
     for (uint32_t r = 0; r < n_helpers; r++) {
         char *place = s->parts.addresses + (size_t)r * KVR_ADDRESS_CAP;
         KVRI_TRY(copy_address(helper_addresses[r], place));
         KVRI_TRY(c->link.connect(c->link.user, r, place));
     }
-    memset(c->peers, 0, sizeof c->peers);
     c->n_helpers = n_helpers;
     c->role = KVRI_LEAD;
     /* Distinguishes leads and restarts of the same lead; damage and confusion, not malice, are what it guards against. */
@@ -113,7 +116,14 @@ kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addr
 
 kvr_status kvr_session_serve(kvr_session *s) {
     if (!s->chain.linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
-    s->chain.role = KVRI_HELPER;
+    kvri_chain *c = &s->chain;
+    memset(c->peers, 0, sizeof c->peers); /* no lead yet, whatever this session was before */
+    c->state = KVRI_CHAIN_IDLE;
+    c->session = 0;
+    c->epoch = 0;
+    c->holds = 0;
+    c->refusal.status = KVR_OK;
+    c->role = KVRI_HELPER;
     s->phase = KVRI_PHASE_SERVE;
     return KVR_OK;
 }
@@ -132,7 +142,6 @@ static kvr_status refuse(kvr_session *s, kvr_status status, const char *text, ui
 
 static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_boards) {
     const uint32_t n_vocab = s->model->info.n_vocab;
-    if (s->phase != KVRI_PHASE_IDLE) return refuse(s, KVR_ERR_STATE, "a question is under way, or this is a helper", 0, 0);
     if (p->ids == NULL || p->n_ids == 0) return refuse(s, KVR_ERR_ARG, "an empty prompt", 0, 0);
     if (p->n_ids > s->plan.ctx_tokens)
         return refuse(s, KVR_ERR_CTX_FULL, "the prompt is longer than the context: raise ctx_tokens or shorten it",
@@ -151,9 +160,9 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
 kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     if (s == NULL || p == NULL) return KVR_ERR_ARG;
     const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
-    const int busy = s->phase != KVRI_PHASE_IDLE;
     kvri_partition partition;
-    if (!busy) memset(&s->error, 0, sizeof s->error);
+    if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE; /* the error is kept for the question under way */
+    memset(&s->error, 0, sizeof s->error);
     s->failed_rank = -1;
     KVRI_TRY(check_prompt(s, p, n_boards));
     if (kvri_partition_make(p->n_ids, n_boards, n_boards > 1 ? p->partition : NULL, s->plan.frame_tokens, &partition) !=
@@ -172,7 +181,6 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     s->sampling = p->sampling;
     s->rng = p->sampling.seed;
     memset(&s->stats, 0, sizeof s->stats);
-    s->stats.struct_bytes = sizeof s->stats;
     s->stats.n_prompt_tokens = p->n_ids;
     s->stats.n_boards = n_boards;
     s->stats.own_first = first;
@@ -196,18 +204,10 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
 /* Ends the question; what the device still does is waited out before the next one. */
 static kvr_status give_up(kvr_session *s, kvr_status status) {
     kvri_lead_abort(s);
+    kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
     s->phase = KVRI_PHASE_DRAIN;
     s->drain_status = status;
     return KVR_OK;
-}
-
-static void add_wait(kvr_session *s, int waits, uint64_t now_us) {
-    uint64_t *from = &s->chain.wait_prefix_from_us;
-    if (waits && *from == 0) *from = now_us;
-    if (!waits && *from != 0) {
-        s->stats.wait_prefix_us += now_us - *from;
-        *from = 0;
-    }
 }
 
 static void report_progress(kvr_session *s, kvr_event *out) {
@@ -231,7 +231,8 @@ static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) 
         kvri_session_device_failed(s, status);
         return give_up(s, status);
     }
-    add_wait(s, at_prefix && status == KVR_AGAIN, now_us);
+    kvri_chain_note_wait(&s->chain.wait_prefix_from_us, &s->stats.wait_prefix_us, at_prefix && status == KVR_AGAIN,
+                         now_us);
     if (status == KVR_AGAIN) return KVR_AGAIN;
     if (status == KVR_END) {
         s->phase = KVRI_PHASE_SAMPLE;
@@ -340,6 +341,8 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
         return KVR_OK;
     case KVRI_PHASE_DRAIN:
         if (kvri_forward_drain(&s->forward, &s->compute) == KVR_AGAIN) return KVR_AGAIN;
+        if (kvri_handover_drain(&s->chain.handover, &s->compute) == KVR_AGAIN) return KVR_AGAIN;
+        s->chain.state = KVRI_CHAIN_IDLE;
         s->phase = KVRI_PHASE_IDLE;
         return s->drain_status;
     }
@@ -375,11 +378,16 @@ kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
 
 kvr_status kvr_session_stop(kvr_session *s) {
     if (s->phase == KVRI_PHASE_SERVE) {
-        s->phase = KVRI_PHASE_IDLE;
+        kvri_helper_leave(s, kvri_session_now(s));
+        s->phase = s->chain.state == KVRI_CHAIN_IDLE ? KVRI_PHASE_IDLE : KVRI_PHASE_DRAIN;
+        s->drain_status = KVR_END;
         return KVR_OK;
     }
     if (s->phase != KVRI_PHASE_IDLE && s->phase != KVRI_PHASE_DRAIN) give_up(s, KVR_END);
     return KVR_OK;
 }
 
-void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) { *out = s->stats; }
+void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) {
+    *out = s->stats;
+    out->struct_bytes = sizeof *out;
+}

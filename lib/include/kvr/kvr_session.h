@@ -100,7 +100,8 @@ kvr_status kvr_session_serve(kvr_session *session);
 
 /* --- work ---------------------------------------------------------------------------------------------------- */
 
-/* Starts a question; what was cached before is given up. Errors: ARG, CTX_FULL, PARTITION, STATE (helper). */
+/* Starts a question; what was cached before is given up. Errors: ARG, CTX_FULL, PARTITION; STATE: a helper, or a question
+ * is under way (its own error record is left alone). */
 kvr_status kvr_session_prompt(kvr_session *session, const kvr_prompt *prompt);
 /* KVR_OK: *out is an event or KIND_NONE (work was done), KVR_AGAIN: waiting for device or network, KVR_END: nothing to
  * do. Negative: the question failed (kvr_session_get_error tells why); the session can take the next one. */
@@ -110,7 +111,8 @@ typedef int (*kvr_event_fn)(void *user, const kvr_event *event);
 kvr_status kvr_session_run(kvr_session *session, kvr_event_fn callback, void *user);
 /* Sleeps until poll may have something to do, at most max_us: for loops of the application's own. */
 void kvr_session_idle(kvr_session *session, uint64_t max_us);
-/* Ends the question under way; helpers are told. */
+/* Ends the question under way, or a helper's service; other boards are told. Poll until KVR_END (or the failure) before
+ * the next prompt: the device may still be writing. */
 kvr_status kvr_session_stop(kvr_session *session);
 /* Lead: says goodbye to the helpers (they wait for the next lead). */
 kvr_status kvr_session_dismiss(kvr_session *session);
