@@ -1,6 +1,6 @@
 /*
  * gguf_maker.h - GGUF files in memory for tests: keys, arrays and tensors as the test wants them (also wrong ones), and
- * whole small Llama models with random weights. Everything is deterministic; the same shape and seed give the same bytes.
+ * whole small Llama models with random weights. The same shape and seed give the same bytes.
  *
  *     const gguf_shape shape = {.n_layers = 2, .model_dim = 64, .ffn_dim = 96, .n_heads = 4, .n_kv_heads = 2,
  *                               .n_vocab = 300, .ctx = 128, .dtype = KVR_DTYPE_F16, .seed = 1};
@@ -131,7 +131,7 @@ static inline void gguf_tensor(gguf_maker *m, const char *name, uint32_t type, u
     gguf_put(&m->data, data, bytes);
 }
 
-/* The whole file in malloc memory of exactly its size; the maker is empty afterwards. */
+/* The whole file in malloc memory of exactly its size; the maker starts anew afterwards. */
 static inline uint8_t *gguf_finish(gguf_maker *m, size_t *out_bytes) {
     gguf_bytes file = {NULL, 0, 0};
     gguf_put(&file, "GGUF", 4);
@@ -150,7 +150,7 @@ static inline uint8_t *gguf_finish(gguf_maker *m, size_t *out_bytes) {
     free(m->kv.at);
     free(m->infos.at);
     free(m->data.at);
-    memset(m, 0, sizeof *m);
+    *m = gguf_start();
     return exact;
 }
 
@@ -308,8 +308,8 @@ static inline void gguf_model_vocab(gguf_maker *m, const gguf_shape *s) {
 }
 
 /* A tensor of values around `middle`, at most `spread` away. */
-static inline void gguf_model_tensor(gguf_maker *m, const gguf_shape *s, uint64_t *rng, const char *name, uint32_t dtype,
-                                     uint64_t rows, uint64_t cols, float middle, float spread) {
+static inline void gguf_model_tensor(gguf_maker *m, const gguf_shape *s, uint64_t *rng, const char *name,
+                                     uint32_t dtype, uint64_t rows, uint64_t cols, float middle, float spread) {
     gguf_bytes data = {NULL, 0, 0};
     if (gguf_named(s->without, name)) return;
     const uint32_t block = kvri_dtype_block(dtype);

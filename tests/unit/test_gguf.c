@@ -12,10 +12,9 @@
 #include <cmocka.h>
 
 /* Reads every byte that the reader hands out; a place outside the file is a crash in fenced memory. */
-static uint32_t touch(const void *bytes, uint64_t n) {
-    uint32_t sum = 0;
-    for (uint64_t i = 0; i < n; i++) sum += ((const uint8_t *)bytes)[i];
-    return sum;
+static void touch(const void *bytes, uint64_t n) {
+    const volatile uint8_t *p = (const volatile uint8_t *)bytes;
+    for (uint64_t i = 0; i < n; i++) (void)p[i];
 }
 
 static kvr_status walk(const void *file, uint64_t bytes) {
@@ -24,14 +23,14 @@ static kvr_status walk(const void *file, uint64_t bytes) {
     const kvr_status status = kvri_gguf_open(file, bytes, &g, &error);
     assert_true(status <= 0 && error.status == status);
     if (status != KVR_OK) return status;
-    volatile uint32_t sum = 0;
     uint64_t n = 0;
     kvri_str key;
     kvri_gguf_value value;
     kvri_gguf_cursor c = kvri_gguf_first_kv(&g);
     kvr_status step;
     while ((step = kvri_gguf_next_kv(&g, &c, &key, &value)) == KVR_OK) {
-        sum += touch(key.at, key.n) + touch(value.data, value.bytes);
+        touch(key.at, key.n);
+        touch(value.data, value.bytes);
         n++;
     }
     assert_int_equal(step, KVR_END);
@@ -42,7 +41,8 @@ static kvr_status walk(const void *file, uint64_t bytes) {
     c = kvri_gguf_first_tensor(&g);
     while ((step = kvri_gguf_next_tensor(&g, &c, &t)) == KVR_OK) {
         assert_true(t.offset >= last_end && t.offset <= bytes && t.bytes <= bytes - t.offset);
-        sum += touch(t.name.at, t.name.n) + touch((const uint8_t *)file + t.offset, t.bytes);
+        touch(t.name.at, t.name.n);
+        touch((const uint8_t *)file + t.offset, t.bytes);
         last_end = t.offset + t.bytes;
         n++;
     }
@@ -273,7 +273,7 @@ static void the_alignment_is_a_power_of_two_in_range(void **state) {
         static const uint64_t dims[1] = {1};
         static const uint8_t data[4] = {0};
         gguf_maker m = gguf_start();
-        if (rows[i].status == KVR_OK) m.alignment = rows[i].alignment;
+        if (rows[i].alignment > 0 && rows[i].alignment <= 4096) m.alignment = rows[i].alignment;
         gguf_key_u32(&m, "general.alignment", rows[i].alignment);
         gguf_tensor(&m, "a", KVR_DTYPE_F32, 1, dims, data, 4);
         gguf_tensor(&m, "b", KVR_DTYPE_F32, 1, dims, data, 4);
