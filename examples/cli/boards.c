@@ -87,6 +87,8 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     argv[n++] = chain;
     argv[n++] = "--timeout";
     argv[n++] = timeout;
+    argv[n++] = "--gemm";
+    argv[n++] = config->gemm;
     argv[n++] = "--kv";
     argv[n++] = config->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
     if (config->batch_tokens != 0) {

@@ -16,11 +16,27 @@ static const command_help HELP = {
     "computes\n"
     "no logits before the last prompt token, so its first line is that step; --from-prefill makes one board do the "
     "same."};
-static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_IDS,           OPT_N,           OPT_CONTEXT,
-                                    OPT_DEVICE,      OPT_THREADS,       OPT_KV,          OPT_BATCH,
-                                    OPT_GREEDY_ONLY, OPT_FROM_PREFILL,  OPT_RAW,         OPT_LOCAL_BOARDS,
-                                    OPT_BOARD_CORES, OPT_BOARDS,        OPT_LISTEN_LEAD, OPT_PARTITION,
-                                    OPT_TIMEOUT,     OPT_START_TIMEOUT, OPT_VERBOSE,     OPT_END};
+static const option_id ACCEPTS[] = {OPT_MODEL,
+                                    OPT_IDS,
+                                    OPT_N,
+                                    OPT_CONTEXT,
+                                    OPT_DEVICE,
+                                    OPT_THREADS,
+                                    OPT_KV,
+                                    OPT_GEMM,
+                                    OPT_BATCH,
+                                    OPT_GREEDY_ONLY,
+                                    OPT_FROM_PREFILL,
+                                    OPT_RAW,
+                                    OPT_LOCAL_BOARDS,
+                                    OPT_BOARD_CORES,
+                                    OPT_BOARDS,
+                                    OPT_LISTEN_LEAD,
+                                    OPT_PARTITION,
+                                    OPT_TIMEOUT,
+                                    OPT_START_TIMEOUT,
+                                    OPT_VERBOSE,
+                                    OPT_END};
 
 enum { N_TOP = 5 };
 

@@ -18,6 +18,7 @@ typedef enum value_kind {
     VALUE_LIST,
     VALUE_FLAG,
     VALUE_KV,
+    VALUE_GEMM,
     VALUE_OUTPUT
 } value_kind;
 
@@ -31,6 +32,8 @@ typedef struct option_row {
     double low, high; /* of a number or of each list entry, inclusive */
     const char *help;
 } option_row;
+
+const char *const OPTIONS_GEMM[3] = {"auto", "clblast", "own"};
 
 #define AT(field) offsetof(options, field)
 #define MAX_TOKENS 1048576.0
@@ -46,6 +49,8 @@ static const option_row TABLE[] = {
     {OPT_THREADS, 't', "threads", "N", VALUE_U32, AT(threads), 0, 4096,
      "CPU cores an OpenCL CPU device may use (default 0: all)"},
     {OPT_KV, 0, "kv", "TYPE", VALUE_KV, AT(kv_dtype), 0, 0, "type of cached keys and values: f16 or f32 (default f16)"},
+    {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
+     "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
     {OPT_TIMEOUT, 0, "timeout", "SEC", VALUE_REAL, AT(timeout_s), 0.001, 86400,
      "silence after which a board counts as lost (default 30)"},
@@ -166,6 +171,7 @@ static int parse_choice(const char *text, const char *const *names, const uint32
 
 static int parse_value(const option_row *row, const char *text, options *out) {
     static const char *const kv_names[] = {"f16", "f32"};
+    static const uint32_t gemm_values[] = {0, 1, 2};
     static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32};
     static const char *const output_names[] = {"md", "csv", "json"};
     static const uint32_t output_values[] = {OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON};
@@ -180,6 +186,7 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     }
     case VALUE_REAL: return parse_real(row, text, place);
     case VALUE_LIST: return parse_list(row, text, place);
+    case VALUE_GEMM: return parse_choice(text, OPTIONS_GEMM, gemm_values, 3, place);
     case VALUE_KV: return parse_choice(text, kv_names, kv_values, 2, place);
     case VALUE_OUTPUT: return parse_choice(text, output_names, output_values, 3, place);
     }
@@ -191,6 +198,7 @@ static int say_bad_value(const command_help *help, const option_row *row, const 
     if (row->letter) snprintf(name, sizeof name, "-%c", row->letter);
     else snprintf(name, sizeof name, "--%s", row->name);
     switch (row->kind) {
+    case VALUE_GEMM: return say_usage(help->name, "%s is auto, clblast or own, not '%.60s'", name, text);
     case VALUE_KV: return say_usage(help->name, "%s is f16 or f32, not '%.60s'", name, text);
     case VALUE_OUTPUT: return say_usage(help->name, "%s is md, csv or json, not '%.60s'", name, text);
     case VALUE_U64: return say_usage(help->name, "%s wants a whole number, not '%.60s'", name, text);

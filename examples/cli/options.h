@@ -16,6 +16,7 @@ typedef enum option_id {
     OPT_CONTEXT,
     OPT_THREADS,
     OPT_KV,
+    OPT_GEMM,
     OPT_BATCH,
     OPT_TIMEOUT,
     OPT_LISTEN_LEAD,
@@ -61,11 +62,15 @@ typedef struct number_list {
     uint32_t values[OPTIONS_CAP_LIST];
 } number_list;
 
+/* The names of --gemm, by kvr_opencl_gemm. */
+extern const char *const OPTIONS_GEMM[3];
+
 /* Parsed values; zero = not given, unless options_parse's defaults say otherwise. */
 typedef struct options {
     const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
+    uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
     uint32_t max_boards, local_boards, board_cores;
     int32_t announce_fd; /* -1 = none */
     uint32_t n, n_given, repetitions;
