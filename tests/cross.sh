@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Cross-builds the core and runs its unit tests under qemu-user.
+#   tests/cross.sh [TRIPLE...]       default: every file in toolchains/
+# The two libraries that this needs for the target (utf8proc, cmocka) are not packaged for every architecture, so their
+# Debian source packages are fetched and built into build/deps/TRIPLE. Linking is static: no target root is needed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+deps=$root/build/deps
+sources=$deps/src
+triples=${*:-$(cd toolchains && ls -- *.cmake | sed 's/\.cmake$//')}
+
+# Fetches source packages with apt, from the same archives as the binaries, without touching the system's set-up.
+fetch() {
+    local apt=$deps/apt
+    mkdir -p "$apt/lists/partial" "$apt/cache" "$sources"
+    apt-cache madison libutf8proc-dev libcmocka-dev |
+        awk -F'|' '{ split($3, at, " "); split(at[2], in_, "/"); print "deb-src", at[1], in_[1], in_[2] }' |
+        sort -u >"$apt/sources.list"
+    if [ ! -s "$apt/sources.list" ]; then
+        echo "apt knows no libutf8proc-dev and libcmocka-dev: run 'apt-get update' first" >&2
+        return 1
+    fi
+    local options="-q -o Dir::Etc::SourceList=$apt/sources.list -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State::Lists=$apt/lists -o Dir::Cache=$apt/cache -o APT::Sandbox::User="
+    apt-get $options update
+    (cd "$sources" && apt-get $options --download-only source utf8proc cmocka)
+}
+
+unpack() { # unpack NAME: the source package NAME as $sources/NAME
+    rm -rf "${sources:?}/$1"
+    dpkg-source --no-check -x "$sources/$1"_*.dsc "$sources/$1"
+}
+
+# build_library TRIPLE NAME OPTION...
+build_library() {
+    local triple=$1 name=$2
+    shift 2
+    cmake -S "$sources/$name" -B "$deps/$triple/build-$name" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+        -DCMAKE_TOOLCHAIN_FILE="$root/toolchains/$triple.cmake" -DCMAKE_INSTALL_PREFIX="$deps/$triple" \
+        -DCMAKE_INSTALL_LIBDIR=lib -DBUILD_SHARED_LIBS=OFF "$@"
+    cmake --build "$deps/$triple/build-$name" --target install
+}
+
+quietly() { # what others' builds print is of interest only when they fail
+    if ! "$@" >"$deps/log" 2>&1; then
+        tail -n 40 "$deps/log"
+        echo "tests/cross.sh: '$*' failed; its last lines are above" >&2
+        exit 1
+    fi
+}
+
+mkdir -p "$deps"
+for triple in $triples; do
+    for tool in "$triple-gcc" "$(sed -n 's/.*EMULATOR \([^ ]*\).*/\1/p' "toolchains/$triple.cmake")"; do
+        command -v "$tool" >/dev/null || {
+            echo "tests/cross.sh: $tool is missing: install $(tests/packages.sh --list cross)" >&2
+            exit 1
+        }
+    done
+done
+if [ ! -e "$sources/utf8proc" ] || [ ! -e "$sources/cmocka" ]; then
+    quietly fetch
+    quietly unpack utf8proc
+    quietly unpack cmocka
+fi
+
+bad=0
+for triple in $triples; do
+    echo "-- $triple"
+    if [ ! -e "$deps/$triple/lib/libcmocka.a" ]; then
+        quietly build_library "$triple" utf8proc
+        quietly build_library "$triple" cmocka -DWITH_EXAMPLES=OFF -DWITH_STATIC_LIB=ON
+        # cmocka 1 makes a shared library whatever one asks for, and gives the static one another name.
+        rm -f "$deps/$triple"/lib/libcmocka.so*
+        cp "$(find "$deps/$triple" -name 'libcmocka*.a' | head -n 1)" "$deps/$triple/lib/libcmocka.a"
+    fi
+    { cmake --preset "$triple" && cmake --build --preset "$triple"; } || {
+        echo "did not build: $triple"
+        bad=1
+        continue
+    }
+    ctest --preset "$triple" -j "$(nproc)" || bad=1
+done
+exit $bad
