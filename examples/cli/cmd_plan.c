@@ -5,6 +5,10 @@
 #include "engine.h"
 #include "say.h"
 
+#ifdef KVR_HAVE_ZMQ
+#include "kvr/kvr_zmq.h"
+#endif
+
 static const command_help HELP = {
     "plan", "-m FILE [-c CTX] [--boards P]",
     "Shows, to the byte, what a session will take. Nothing is taken and no weight is read.",
@@ -40,6 +44,19 @@ static void print_even_partition(uint32_t ctx_tokens, uint32_t n_boards) {
     printf("\n");
 }
 
+/* A lead hears and speaks to every helper. */
+static void print_link_estimate(const kvr_plan *plan) {
+#ifdef KVR_HAVE_ZMQ
+    kvr_zmq_config config = {0};
+    config.struct_bytes = sizeof config;
+    config.frame_bytes = plan->frame_bytes;
+    printf("libzmq beside it, all queues full (estimate): %.2f MiB\n",
+           (double)kvr_zmq_library_bytes(&config, plan->max_boards - 1) / 1048576.0);
+#else
+    (void)plan;
+#endif
+}
+
 int cmd_plan(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
@@ -55,6 +72,7 @@ int cmd_plan(int argc, char **argv) {
         if (plan->max_boards > 1) {
             printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
                    (unsigned long long)plan->frame_bytes, plan->frame_tokens);
+            print_link_estimate(plan);
             print_even_partition(plan->ctx_tokens, plan->max_boards);
         }
     }
