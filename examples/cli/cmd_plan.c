@@ -49,6 +49,8 @@ static void print_link_estimate(const kvr_plan *plan) {
 #ifdef KVR_HAVE_ZMQ
     kvr_zmq_config config = {0};
     config.struct_bytes = sizeof config;
+    config.max_peers = plan->max_boards;
+    config.listen = "tcp://127.0.0.1:*";
     config.frame_bytes = plan->frame_bytes;
     printf("libzmq beside it, all queues full (estimate): %.2f MiB\n",
            (double)kvr_zmq_library_bytes(&config, plan->max_boards - 1) / 1048576.0);
