@@ -297,12 +297,15 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
     const kvri_forward_stage before = s->forward.stage;
     const uint32_t prefix =
         before == KVRI_FWD_PREFIX ? kvri_handover_prefix(h, &s->parts, s->forward.layer) : 0;
-    const kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, prefix, &news);
+    kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, prefix, &news);
+    if (stepped >= 0 && news.kv_of_layer >= 0) {
+        const kvr_status offered = kvri_handover_offer(h, &env, (uint32_t)news.kv_of_layer);
+        if (offered != KVR_OK) stepped = offered;
+    }
     if (stepped < 0) {
         fail_work(s, stepped, "computing keys and values failed");
         return KVR_OK;
     }
-    if (news.kv_of_layer >= 0) kvri_handover_offer(h, &s->parts, (uint32_t)news.kv_of_layer);
     const int complete = s->forward.stage == KVRI_FWD_IDLE && kvri_handover_complete(h, &s->parts);
     kvri_chain_note_wait(&c->wait_prefix_from_us, &s->stats.wait_prefix_us,
                          stepped == KVR_AGAIN && before == KVRI_FWD_PREFIX, now_us);

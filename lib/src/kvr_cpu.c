@@ -297,7 +297,8 @@ static kvr_status cpu_write(void *user, kvr_view dst, uint32_t rows, const void 
     return KVR_OK;
 }
 
-static kvr_status cpu_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
+static kvr_status cpu_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after, kvr_fence *out_fence) {
+    (void)after; /* operators compute at once */
     cpu_state *s = state_of(user);
     const kvr_tensor_desc *t = &s->tensors[src.tensor];
     memcpy(dst, any_rows(s, src.tensor, src.row), (size_t)(rows * kvr_dtype_row_bytes(t->dtype, t->cols)));

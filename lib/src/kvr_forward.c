@@ -38,7 +38,7 @@ static kvr_status mark_progress(kvri_forward *f, const kvri_compute *c, const kv
     const uint32_t slot = f->layer % KVRI_PACE;
     if (f->path == KVR_PATH_DECODE) return KVR_OK;
     return c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_X, 0), 1,
-                            parts->pace + (size_t)slot * c->info->model_dim, &f->pace[slot]);
+                            parts->pace + (size_t)slot * c->info->model_dim, KVR_AFTER_ALL, &f->pace[slot]);
 }
 
 static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
@@ -84,7 +84,8 @@ static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_p
     if (f->goal == KVRI_GOAL_CACHE) return KVR_END;
     if (f->goal == KVRI_GOAL_LAST) f->at = f->n - 1;
     KVRI_TRY(kvri_layer_head(c, f->at));
-    KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, &f->logits_fence));
+    KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL,
+                              &f->logits_fence));
     f->stage = KVRI_FWD_READ;
     return c->backend->flush != NULL ? c->backend->flush(c->backend->user) : KVR_OK;
 }
@@ -137,7 +138,7 @@ void kvri_forward_abandon(kvri_forward *f, const kvri_compute *c, const kvri_par
     const kvr_backend *b = c->backend;
     if (f->stage == KVRI_FWD_IDLE || f->logits_fence != 0) return;
     /* a device that refuses even this runs nothing any more */
-    if (b->read(b->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, &f->logits_fence) != KVR_OK)
+    if (b->read(b->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL, &f->logits_fence) != KVR_OK)
         f->logits_fence = 0;
     if (b->flush != NULL) b->flush(b->user);
     f->stage = KVRI_FWD_READ;

@@ -25,10 +25,21 @@ static void queue_piece(kvri_handover *h, const kvri_parts *parts, uint32_t laye
     parts->outbox[h->out_tail++] = layer << PIECE_BITS | piece;
 }
 
-void kvri_handover_offer(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
-    if (is_last(h)) return;
+/* A few layers share a mark; one that is set again before all pieces are out only makes them wait longer. */
+static kvr_mark mark_of(uint32_t layer) { return 1u + layer % KVR_BACKEND_MARKS; }
+
+kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, uint32_t layer) {
+    const kvr_backend *b = env->compute->backend;
+    if (is_last(h)) return KVR_OK;
     for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
-        queue_piece(h, parts, layer, p);
+        queue_piece(h, env->parts, layer, p);
+    return b->mark != NULL ? b->mark(b->user, mark_of(layer)) : KVR_OK;
+}
+
+/* Own pieces leave as soon as they are computed, whatever else is enqueued; relayed ones are there already. */
+static kvr_mark ready_after(const kvri_handover *h, const kvr_backend *b, uint32_t layer, uint32_t piece) {
+    if (piece < h->partition.first_piece[h->rank]) return KVR_AFTER_NOTHING;
+    return b->mark != NULL ? mark_of(layer) : KVR_AFTER_ALL;
 }
 
 static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, const uint8_t *bytes, uint32_t payload) {
@@ -89,10 +100,11 @@ static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uin
     uint8_t *payload = env->parts->tx[slot] + KVRI_FRAME_HEADER;
     const kvr_view k = {kvri_keys(ids, tx->layer), first};
     const kvr_view v = {kvri_values(ids, tx->layer), first};
-    KVRI_TRY(b->read(b->user, k, count, payload, &tx->fences[0]));
+    const kvr_mark after = ready_after(h, b, tx->layer, tx->piece);
+    KVRI_TRY(b->read(b->user, k, count, payload, after, &tx->fences[0]));
     tx->busy = 1;
     h->out_head++;
-    KVRI_TRY(b->read(b->user, v, count, payload + (size_t)count * h->kv_row_bytes, &tx->fences[1]));
+    KVRI_TRY(b->read(b->user, v, count, payload + (size_t)count * h->kv_row_bytes, after, &tx->fences[1]));
     return b->flush != NULL ? b->flush(b->user) : KVR_OK;
 }
 

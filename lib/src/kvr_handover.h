@@ -40,8 +40,8 @@ typedef struct kvri_handover_env {
 } kvri_handover_env;
 
 void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers);
-/* Own keys and values of a layer are enqueued: queue their pieces for the next rank. */
-void kvri_handover_offer(kvri_handover *h, const kvri_parts *parts, uint32_t layer);
+/* Own keys and values of a layer have just been enqueued: mark the place, queue their pieces for the next rank. */
+kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, uint32_t layer);
 /* A KV frame of this session and epoch. frame bytes: the whole frame, its header is restamped for the relay.
  * KVR_OK, or KVR_ERR_FRAME: not a piece of this job, a wrong size or type, or there already. */
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,

@@ -98,6 +98,7 @@ typedef struct kvri_ocl_session {
     int from_cache;                      /* the program came from the binary cache */
     uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */
     cl_event fences[KVR_BACKEND_FENCES]; /* NULL = free */
+    cl_event marks[KVR_BACKEND_MARKS];   /* NULL = never set */
 } kvri_ocl_session;
 
 struct kvr_opencl {

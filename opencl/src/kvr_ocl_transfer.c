@@ -1,6 +1,7 @@
 /*
- * kvr_ocl_transfer.c - writes on the upload queue, reads on the download queue, and a fixed pool of fences. A read
- * waits for a marker in the compute queue, so it follows every operator enqueued so far and delays none after it.
+ * kvr_ocl_transfer.c - writes on the upload queue, reads, and a fixed pool of fences. A read that follows all operators
+ * goes into their queue; one that follows a mark goes into the download queue and waits for the marker's event only, so
+ * it neither waits for the operators behind the mark nor delays them.
  */
 #include "kvr_ocl.h"
 
@@ -30,7 +31,29 @@ static kvr_status transfer_write(void *user, kvr_view dst, uint32_t rows, const 
     return native == CL_SUCCESS ? KVR_OK : kvri_ocl_broken(cl, native, "a write to the device failed");
 }
 
-static kvr_status transfer_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
+static kvr_status transfer_mark(void *user, kvr_mark mark) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL) return kvri_ocl_refused(cl, KVR_ERR_STATE, closed);
+    if (mark == 0 || mark > KVR_BACKEND_MARKS) return kvri_ocl_refused(cl, KVR_ERR_ARG, "no such mark");
+    cl_event *const event = &cl->session->marks[mark - 1u];
+    if (*event != NULL) clReleaseEvent(*event);
+    *event = NULL;
+    cl_int native = clEnqueueMarkerWithWaitList(cl->compute, 0, NULL, event);
+    if (native != CL_SUCCESS) {
+        *event = NULL;
+        return kvri_ocl_broken(cl, native, "a marker could not be enqueued");
+    }
+    native = clFlush(cl->compute);
+    return native == CL_SUCCESS ? KVR_OK : kvri_ocl_broken(cl, native, "the device does not take its commands");
+}
+
+static int is_mark(const kvr_opencl *cl, kvr_mark after) {
+    return after == KVR_AFTER_ALL || after == KVR_AFTER_NOTHING ||
+           (after <= KVR_BACKEND_MARKS && cl->session->marks[after - 1u] != NULL);
+}
+
+static kvr_status transfer_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after,
+                                kvr_fence *out_fence) {
     kvr_opencl *cl = user;
     size_t at = 0;
     size_t bytes = 0;
@@ -38,26 +61,28 @@ static kvr_status transfer_read(void *user, kvr_view src, uint32_t rows, void *d
     const kvri_ocl_tensor *tensor = range_of(cl, src, rows, &at, &bytes);
     if (tensor == NULL || dst == NULL || out_fence == NULL)
         return kvri_ocl_refused(cl, KVR_ERR_ARG, "read outside a tensor");
+    if (!is_mark(cl, after)) return kvri_ocl_refused(cl, KVR_ERR_ARG, "a read waits for a mark that was never set");
     *out_fence = 0;
     if (bytes == 0) return KVR_OK;
     uint32_t slot = 0;
     while (slot < KVR_BACKEND_FENCES && cl->session->fences[slot] != NULL) slot++;
     if (slot == KVR_BACKEND_FENCES)
         return kvri_ocl_refused(cl, KVR_ERR_STATE, "more reads outstanding than KVR_BACKEND_FENCES: ask done() first");
-    cl_event computed = NULL;
-    cl_int native = clEnqueueMarkerWithWaitList(cl->compute, 0, NULL, &computed);
-    if (native != CL_SUCCESS) return kvri_ocl_broken(cl, native, "a marker could not be enqueued");
-    native = clFlush(cl->compute);
-    if (native == CL_SUCCESS)
-        native = clEnqueueReadBuffer(cl->download, tensor->buffer, CL_FALSE, at, bytes, dst, 1, &computed,
-                                     &cl->session->fences[slot]);
-    clReleaseEvent(computed);
+    cl_event *const fence = &cl->session->fences[slot];
+    cl_int native = CL_SUCCESS;
+    if (after == KVR_AFTER_ALL) {
+        native = clEnqueueReadBuffer(cl->compute, tensor->buffer, CL_FALSE, at, bytes, dst, 0, NULL, fence);
+    } else {
+        /* not behind the operators that follow the mark; writes are complete when they return */
+        const cl_event *const mark = after != KVR_AFTER_NOTHING ? &cl->session->marks[after - 1u] : NULL;
+        native = clEnqueueReadBuffer(cl->download, tensor->buffer, CL_FALSE, at, bytes, dst, mark != NULL, mark, fence);
+    }
     if (native != CL_SUCCESS) {
-        cl->session->fences[slot] = NULL;
+        *fence = NULL;
         return kvri_ocl_broken(cl, native, "a read from the device could not be enqueued");
     }
     *out_fence = slot + 1u;
-    native = clFlush(cl->download);
+    native = clFlush(after == KVR_AFTER_ALL ? cl->compute : cl->download);
     return native == CL_SUCCESS ? KVR_OK : kvri_ocl_broken(cl, native, "the device does not take its commands");
 }
 
@@ -108,10 +133,15 @@ void kvri_ocl_transfer_close(kvri_ocl_session *session) {
         if (session->fences[i] != NULL) clReleaseEvent(session->fences[i]);
         session->fences[i] = NULL;
     }
+    for (uint32_t i = 0; i < KVR_BACKEND_MARKS; i++) {
+        if (session->marks[i] != NULL) clReleaseEvent(session->marks[i]);
+        session->marks[i] = NULL;
+    }
 }
 
 void kvri_ocl_transfer_table(kvr_backend *out) {
     out->write = transfer_write;
+    out->mark = transfer_mark;
     out->read = transfer_read;
     out->done = transfer_done;
     out->wait = transfer_wait;

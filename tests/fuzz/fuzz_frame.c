@@ -106,7 +106,7 @@ static size_t row_bytes_of(const world *w, uint32_t tensor) {
 
 static int fails(world *w) { return w->fails_at != 0 && --w->fails_at == 0; }
 
-static kvr_status slow_start(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
+static kvr_status slow_start(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after, kvr_fence *out_fence) {
     world *w = (world *)user;
     uint32_t i = 0;
     while (i < KVR_BACKEND_FENCES && w->reads[i].bytes != NULL) i++;
@@ -123,7 +123,7 @@ static kvr_status slow_start(void *user, kvr_view src, uint32_t rows, void *dst,
         r->bytes = NULL;
         return KVR_ERR_DEVICE;
     }
-    FUZZ_CHECK(w->reference.read(w->reference.user, src, rows, r->bytes, &done) == KVR_OK && done == 0);
+    FUZZ_CHECK(w->reference.read(w->reference.user, src, rows, r->bytes, after, &done) == KVR_OK && done == 0);
     memset(dst, 0xEE, r->n); /* may be written from now on */
     *out_fence = i + 1;
     return KVR_OK;

@@ -195,7 +195,7 @@ void rig_write(const rig_side *side, uint32_t tensor, uint32_t row, uint32_t row
 void rig_read(const rig_side *side, uint32_t tensor, uint32_t row, uint32_t rows, void *dst) {
     const kvr_view view = {tensor, row};
     kvr_fence fence = 0;
-    rig_ok(side, side->backend.read(side->backend.user, view, rows, dst, &fence));
+    rig_ok(side, side->backend.read(side->backend.user, view, rows, dst, KVR_AFTER_ALL, &fence));
     if (side->backend.wait != NULL) rig_ok(side, side->backend.wait(side->backend.user, fence));
     rig_ok(side, side->backend.done(side->backend.user, fence));
 }

@@ -155,7 +155,11 @@ static kvr_status use(const rig_side *b) {
     if (status == KVR_OK) status = b->backend.matmul(u, y, 0, x, 4, KVR_PATH_PREFILL, 1);
     if (status == KVR_OK) status = b->backend.matmul(u, y, 0, x, 1, KVR_PATH_DECODE, 0);
     if (status == KVR_OK) status = b->backend.silu_mul(u, y, y, 4);
-    if (status == KVR_OK) status = b->backend.read(u, kv, 4, room, &fence);
+    if (status == KVR_OK) status = b->backend.mark(u, 1);
+    if (status == KVR_OK) status = b->backend.read(u, kv, 2, room, 1, &fence);
+    if (status == KVR_OK) status = b->backend.wait(u, fence);
+    if (status == KVR_OK) status = b->backend.done(u, fence);
+    if (status == KVR_OK) status = b->backend.read(u, kv, 4, room, KVR_AFTER_ALL, &fence);
     if (status == KVR_OK) status = b->backend.wait(u, fence);
     if (status == KVR_OK) status = b->backend.done(u, fence);
     return status;

@@ -265,7 +265,7 @@ static void calls_that_do_not_fit_are_refused_with_words(void **state) {
     void *u = b->user;
     assert_int_equal(b->silu_mul(u, work, work, 1), KVR_ERR_STATE); /* not open */
     assert_int_equal(b->write(u, work, 1, x), KVR_ERR_STATE);
-    assert_int_equal(b->read(u, work, 1, x, &fence), KVR_ERR_STATE);
+    assert_int_equal(b->read(u, work, 1, x, KVR_AFTER_ALL, &fence), KVR_ERR_STATE);
     assert_int_equal(b->done(u, 1), KVR_ERR_STATE);
     assert_int_equal(b->flush(u), KVR_ERR_STATE);
     assert_int_equal(rig_open_side(&r, &r.sides[0], 0, &error), KVR_OK);
@@ -280,7 +280,7 @@ static void calls_that_do_not_fit_are_refused_with_words(void **state) {
     assert_int_equal(b->store(u, work, work, 1), KVR_ERR_ARG);
     assert_int_equal(b->attention(u, work, work, 2, 2, 1, 16), KVR_ERR_ARG); /* past the context */
     assert_int_equal(b->write(u, past, 1, x), KVR_ERR_ARG);
-    assert_int_equal(b->read(u, nowhere, 1, x, &fence), KVR_ERR_ARG);
+    assert_int_equal(b->read(u, nowhere, 1, x, KVR_AFTER_ALL, &fence), KVR_ERR_ARG);
     memset(&error, 0, sizeof error);
     b->explain(u, &error);
     assert_int_equal(error.status, KVR_ERR_ARG);

@@ -453,20 +453,55 @@ static void reads_see_all_operators_before_them_and_fences_are_a_fixed_pool(void
     double want = 1;
     for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
         rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 1));
-        rig_ok(b, b->backend.read(b->backend.user, a, 1, got[i], &fences[i]));
+        rig_ok(b, b->backend.read(b->backend.user, a, 1, got[i], KVR_AFTER_ALL, &fences[i]));
         /* The next operator changes what this read returns, and must not overtake it. */
         rig_ok(b, b->backend.wait(b->backend.user, fences[i]));
     }
-    assert_int_equal(b->backend.read(b->backend.user, a, 1, got[0], &extra), KVR_ERR_STATE);
+    assert_int_equal(b->backend.read(b->backend.user, a, 1, got[0], KVR_AFTER_ALL, &extra), KVR_ERR_STATE);
     for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
         rig_ok(b, b->backend.done(b->backend.user, fences[i]));
         want = want / (1 + exp(-want));
         close_to(b, (double)got[i][63], want, 1, i, 63);
     }
     assert_int_equal(b->backend.done(b->backend.user, fences[0]), KVR_ERR_STATE); /* asked once */
-    rig_ok(b, b->backend.read(b->backend.user, a, 1, got[0], &extra));
+    rig_ok(b, b->backend.read(b->backend.user, a, 1, got[0], KVR_AFTER_ALL, &extra));
     while (b->backend.done(b->backend.user, extra) == KVR_AGAIN) {}
     assert_int_equal(b->backend.done(b->backend.user, 0), KVR_OK);
+    rig_close(&r);
+}
+
+static void a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    rig r;
+    float ones[64], got[64], written[64];
+    rig_begin(&r, 1, 64, 8, 4, 8);
+    const uint32_t gate = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 1, 64);
+    const uint32_t up = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 1, 64);
+    rig_open(&r, NULL);
+    const rig_side *b = &r.sides[0];
+    const kvr_view a = {gate, 0};
+    const kvr_view c = {up, 0};
+    kvr_fence marked = 0, plain = 0;
+    for (int i = 0; i < 64; i++) ones[i] = 1.0f;
+    assert_int_equal(b->backend.read(b->backend.user, a, 1, got, 1, &marked), KVR_ERR_ARG); /* never set */
+    assert_int_equal(b->backend.mark(b->backend.user, KVR_BACKEND_MARKS + 1), KVR_ERR_ARG);
+    rig_write(b, gate, 0, 1, ones);
+    rig_write(b, up, 0, 1, ones);
+    rig_ok(b, b->backend.mark(b->backend.user, 1)); /* will be set anew */
+    rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 1));
+    rig_ok(b, b->backend.mark(b->backend.user, 1));
+    rig_ok(b, b->backend.silu_mul(b->backend.user, c, a, 1)); /* changes the other tensor only */
+    rig_ok(b, b->backend.read(b->backend.user, a, 1, got, 1, &marked));
+    rig_ok(b, b->backend.wait(b->backend.user, marked));
+    rig_ok(b, b->backend.done(b->backend.user, marked));
+    close_to(b, (double)got[5], 1 / (1 + exp(-1.0)), 1, 0, 5);
+    for (int i = 0; i < 64; i++) ones[i] = 3.0f;
+    rig_write(b, gate, 0, 1, ones);
+    rig_ok(b, b->backend.read(b->backend.user, a, 1, written, KVR_AFTER_NOTHING, &plain));
+    rig_ok(b, b->backend.wait(b->backend.user, plain));
+    rig_ok(b, b->backend.done(b->backend.user, plain));
+    assert_memory_equal(written, ones, sizeof ones);
     rig_close(&r);
 }
 
@@ -482,6 +517,7 @@ int main(void) {
         cmocka_unit_test(the_gate_agrees_with_double_precision),
         cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
         cmocka_unit_test(attention_agrees_with_double_precision),
+        cmocka_unit_test(a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark),
         cmocka_unit_test(reads_see_all_operators_before_them_and_fences_are_a_fixed_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,12 +51,13 @@ WRAP_OP(attention, (void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v
 WRAP_OP(silu_mul, (void *user, kvr_view gate, kvr_view up, uint32_t rows), (w->inner.user, gate, up, rows))
 WRAP_OP(write, (void *user, kvr_view dst, uint32_t rows, const void *src), (w->inner.user, dst, rows, src))
 
-static inline kvr_status wrap_read_rows(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
+static inline kvr_status wrap_read_rows(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after,
+                                        kvr_fence *out_fence) {
     wrap *w = (wrap *)user;
     if (wrap_fails(w)) return KVR_ERR_DEVICE;
     const kvr_tensor_desc *t = &w->tensors[src.tensor];
     const uint32_t slow = t->role == KVR_ROLE_WORK && w->slow_work > w->slow ? w->slow_work : w->slow;
-    if (slow == 0) return w->inner.read(w->inner.user, src, rows, dst, out_fence);
+    if (slow == 0) return w->inner.read(w->inner.user, src, rows, dst, after, out_fence);
     for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
         wrap_read *r = &w->reads[i];
         kvr_fence none = 0;
@@ -67,7 +68,7 @@ static inline kvr_status wrap_read_rows(void *user, kvr_view src, uint32_t rows,
         r->dst = dst;
         r->asks_left = slow;
         *out_fence = i + 1;
-        return w->inner.read(w->inner.user, src, rows, r->snapshot, &none);
+        return w->inner.read(w->inner.user, src, rows, r->snapshot, after, &none);
     }
     return KVR_ERR_STATE; /* more than KVR_BACKEND_FENCES */
 }
@@ -121,7 +122,8 @@ static inline void wrap_explain(void *user, kvr_error *error) {
 /* --- a device with a queue ----------------------------------------------------------------------------------- */
 
 /* Operators and reads only wait in a queue; each done() runs the next few. Writes do not wait, as kvr_backend.h has it.
- * So whatever the core enqueues and forgets happens as late as possible. */
+ * So whatever the core enqueues and forgets happens as late as possible; and a read behind a mark happens as early as
+ * the mark allows, so that a mark set too early shows. */
 typedef struct lazy_op {
     enum { LAZY_EMBED, LAZY_NORM, LAZY_MATMUL, LAZY_ROPE, LAZY_STORE, LAZY_ATTENTION, LAZY_SILU, LAZY_READ } kind;
     kvr_view dst, src;
@@ -141,6 +143,7 @@ typedef struct lazy {
     uint32_t per_done; /* operators that run while the core asks once */
     uint32_t n;
     lazy_op ops[LAZY_QUEUE];
+    uint32_t marks[KVR_BACKEND_MARKS]; /* how many of ops stand before each */
     uint32_t under_way[KVR_BACKEND_FENCES]; /* 1 = enqueued, 2 = has run */
 } lazy;
 
@@ -182,17 +185,6 @@ static inline kvr_status lazy_attention(void *user, kvr_view dst, kvr_view q, ui
 static inline kvr_status lazy_silu(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
     return lazy_put(user, (lazy_op){.kind = LAZY_SILU, .dst = gate, .src = up, .b = rows});
 }
-static inline kvr_status lazy_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence) {
-    lazy *l = (lazy *)user;
-    for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
-        if (l->under_way[i] != 0) continue;
-        l->under_way[i] = 1;
-        *out_fence = i + 1;
-        return lazy_put(user, (lazy_op){.kind = LAZY_READ, .src = src, .b = rows, .host = dst, .fence = i + 1});
-    }
-    return KVR_ERR_STATE;
-}
-
 static inline void lazy_run(lazy *l, lazy_op *o) {
     const kvr_backend *b = &l->inner;
     kvr_fence none = 0;
@@ -205,11 +197,40 @@ static inline void lazy_run(lazy *l, lazy_op *o) {
     case LAZY_ATTENTION: b->attention(b->user, o->dst, o->src, o->a, o->b, o->c, o->d); break;
     case LAZY_SILU: b->silu_mul(b->user, o->dst, o->src, o->b); break;
     case LAZY_READ:
-        b->read(b->user, o->src, o->b, o->host, &none);
+        b->read(b->user, o->src, o->b, o->host, KVR_AFTER_ALL, &none);
         l->under_way[o->fence - 1] = 2;
         break;
     }
     free(o->ids);
+}
+
+static inline kvr_status lazy_mark(void *user, kvr_mark mark) {
+    lazy *l = (lazy *)user;
+    assert_in_range(mark, 1, KVR_BACKEND_MARKS);
+    l->marks[mark - 1] = l->n;
+    return KVR_OK;
+}
+static inline kvr_status lazy_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after,
+                                   kvr_fence *out_fence) {
+    lazy *l = (lazy *)user;
+    uint32_t slot = 0;
+    while (slot < KVR_BACKEND_FENCES && l->under_way[slot] != 0) slot++;
+    if (slot == KVR_BACKEND_FENCES) return KVR_ERR_STATE;
+    l->under_way[slot] = 1;
+    *out_fence = slot + 1;
+    lazy_op op = {.kind = LAZY_READ, .src = src, .b = rows, .host = dst, .fence = slot + 1};
+    if (after == KVR_AFTER_ALL) return lazy_put(user, op);
+    const uint32_t at = after == KVR_AFTER_NOTHING ? 0 : l->marks[after - 1];
+    if (at == 0) {
+        lazy_run(l, &op);
+        return KVR_OK;
+    }
+    assert_true(l->n < LAZY_QUEUE);
+    memmove(l->ops + at + 1, l->ops + at, (l->n - at) * sizeof l->ops[0]);
+    l->ops[at] = op;
+    l->n++;
+    for (uint32_t m = 0; m < KVR_BACKEND_MARKS; m++) l->marks[m] += l->marks[m] > at;
+    return KVR_OK;
 }
 
 static inline kvr_status lazy_done(void *user, kvr_fence fence) {
@@ -220,6 +241,7 @@ static inline kvr_status lazy_done(void *user, kvr_fence fence) {
     while (ran < l->n && ran < l->per_done && l->under_way[fence - 1] != 2) lazy_run(l, &l->ops[ran++]);
     memmove(l->ops, l->ops + ran, (l->n - ran) * sizeof l->ops[0]);
     l->n -= ran;
+    for (uint32_t m = 0; m < KVR_BACKEND_MARKS; m++) l->marks[m] = l->marks[m] > ran ? l->marks[m] - ran : 0;
     if (l->under_way[fence - 1] != 2) return KVR_AGAIN;
     l->under_way[fence - 1] = 0;
     return KVR_OK;
@@ -261,6 +283,7 @@ static inline void lazy_backend(lazy *l, kvr_backend *backend) {
     backend->attention = lazy_attention;
     backend->silu_mul = lazy_silu;
     backend->write = lazy_write;
+    backend->mark = lazy_mark;
     backend->read = lazy_read;
     backend->done = lazy_done;
     backend->wait = NULL;

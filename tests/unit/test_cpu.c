@@ -63,7 +63,7 @@ static void write_rows(rig *r, uint32_t tensor, uint32_t row, uint32_t rows, con
 static void read_rows(rig *r, uint32_t tensor, uint32_t row, uint32_t rows, void *bytes) {
     const kvr_view v = {tensor, row};
     kvr_fence fence = 99;
-    assert_int_equal(r->b.read(r->b.user, v, rows, bytes, &fence), KVR_OK);
+    assert_int_equal(r->b.read(r->b.user, v, rows, bytes, KVR_AFTER_ALL, &fence), KVR_OK);
     if (fence != 0) assert_int_equal(r->b.done(r->b.user, fence), KVR_OK);
 }
 

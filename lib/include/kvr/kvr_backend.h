@@ -86,6 +86,12 @@ typedef enum kvr_path {
 /* A transfer under way; 0 = already complete. */
 typedef uint32_t kvr_fence;
 
+/* What a read waits for: KVR_AFTER_ALL, a mark 1..KVR_BACKEND_MARKS set by mark(), or KVR_AFTER_NOTHING. */
+typedef uint32_t kvr_mark;
+#define KVR_AFTER_ALL 0u            /* every operator enqueued so far */
+#define KVR_AFTER_NOTHING UINT32_MAX /* the rows are there already: they came through write() */
+#define KVR_BACKEND_MARKS 4u
+
 /* At most this many reads are outstanding at a time; a backend may refuse more with KVR_ERR_STATE. */
 #define KVR_BACKEND_FENCES 8u
 
@@ -124,8 +130,11 @@ typedef struct kvr_backend {
     /* Host to device, whole rows in the dtype of dst. src may be reused when the call returns. Does not wait for
      * operators enqueued before; the core writes only rows that none of them reads. */
     kvr_status (*write)(void *user, kvr_view dst, uint32_t rows, const void *src);
-    /* Device to host, after all operators enqueued so far. dst must stay until the fence is done. */
-    kvr_status (*read)(void *user, kvr_view src, uint32_t rows, void *dst, kvr_fence *out_fence);
+    /* Optional: a mark stands for every operator enqueued so far, instead of what it stood for before; later reads may
+     * wait for it, while operators behind it run on. NULL: reads wait for all operators. */
+    kvr_status (*mark)(void *user, kvr_mark mark);
+    /* Device to host, after what `after` says, or later, and after every write so far. dst must stay until the fence is done. */
+    kvr_status (*read)(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after, kvr_fence *out_fence);
     /* KVR_OK: done (asked once; the fence is then free), KVR_AGAIN: not yet, negative: failed. */
     kvr_status (*done)(void *user, kvr_fence fence);
     /* Optional: blocks until the fence is done. Used by kvr_session_run only. */
