@@ -2,8 +2,9 @@
  * attention.cl - one query row of one head against all keys up to its own position, online softmax (Milakov 2018; the
  * blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS and are
  * merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and KV_LOAD(p) (KVR_W
- * values as floats).
+ * values as floats). For devices other than CPUs, which have attention_tile.cl.
  */
+#if !KVR_CPU
 #ifndef KVR_KEYS
 #define KVR_KEYS 32u
 
@@ -78,3 +79,4 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     global float *out = dst + ((size_t)(dst_row + t) * H + h) * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(acc[d] / sum, out + d * KVR_W);
 }
+#endif

@@ -178,6 +178,7 @@ void kvri_ocl_call_f32(kvri_ocl_call *call, float value);
 /* Enqueues x * y work-items (at least one; kernels check their bounds). */
 kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const char *text);
 
+uint32_t kvri_ocl_attention_queries(uint32_t head_dim);
 void kvri_ocl_ops_table(kvr_backend *out);
 /* Runs every kernel this session can need once, on no rows: drivers that compile at first use do it now. */
 kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);

@@ -124,13 +124,31 @@ static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
 }
 
+static uint64_t pad8(uint64_t value) {
+    return kvri_ceil_div(value, 8) * 8;
+}
+
 /* In launches of few rows: on a CPU driver a transfer gets its turn between two launches, and K, V frames that arrive
  * must not wait for a whole batch. */
 #define ATTENTION_ROWS 32u
 
+/* Query vectors of a work-item of attention_tile.cl: enough that converting a block of keys costs little beside its
+ * use, few enough for private memory and for all compute units to get work. */
+uint32_t kvri_ocl_attention_queries(uint32_t head_dim) {
+    return head_dim <= 128 ? 128 : (uint32_t)pad8(8192 / head_dim);
+}
+
+static uint32_t queries_per_item(const kvr_opencl *cl, uint32_t rows) {
+    const kvri_ocl_session *session = cl->session;
+    const uint64_t items = 4ull * (cl->info.compute_units == 0 ? 1 : cl->info.compute_units);
+    const uint64_t even = pad8(kvri_ceil_div((uint64_t)rows * session->n_heads, items));
+    return (uint32_t)kvri_min(even < 16 ? 16 : even, kvri_ocl_attention_queries(session->head_dim));
+}
+
 static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
                                 uint32_t first_token) {
     const kvri_ocl_session *session = cl->session;
+    const uint32_t group = session->n_heads / session->n_kv_heads;
     uint32_t t = 0;
     do {
         const uint32_t here = (uint32_t)kvri_min(ATTENTION_ROWS, rows - t);
@@ -146,7 +164,15 @@ static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32
         kvri_ocl_call_u32(&call, here);
         kvri_ocl_call_u32(&call, first_token + t);
         kvri_ocl_call_f32(&call, 1.0f / sqrtf((float)session->head_dim));
-        KVRI_TRY(kvri_ocl_call_run(&call, session->n_heads, here, "attention could not be enqueued"));
+        uint64_t x = session->n_heads;
+        uint64_t y = here;
+        if (cl->limits.is_cpu) {
+            const uint32_t per_item = queries_per_item(cl, here);
+            kvri_ocl_call_u32(&call, per_item);
+            x = session->n_kv_heads;
+            y = kvri_ceil_div((uint64_t)here * group, per_item);
+        }
+        KVRI_TRY(kvri_ocl_call_run(&call, x, y, "attention could not be enqueued"));
         t += here;
     } while (t < rows);
     return KVR_OK;

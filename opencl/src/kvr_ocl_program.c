@@ -15,7 +15,7 @@
 #define PIECE_OF_TYPE(type) "#define DT(name) name##_" #type "\n", kvri_ocl_source_weight, "\n#undef DT\n"
 #define PIECE_OF_KV(suffix, type, load)                                                                                \
     "#define KV(name) name##_" #suffix "\n#define KVT " #type "\n#define KV_LOAD(p) " #load "(p)\n",                   \
-        kvri_ocl_source_attention, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
+        kvri_ocl_source_attention, kvri_ocl_source_attention_tile, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
 
 static const char *const pieces[] = {
     kvri_ocl_source_common,
@@ -35,11 +35,12 @@ static const char *const pieces[] = {
 };
 #define N_PIECES ((cl_uint)(sizeof pieces / sizeof pieces[0]))
 
-#define OPTIONS_CAP 160u
+#define OPTIONS_CAP 256u
 
 static void options_of(const kvr_opencl *cl, const kvri_ocl_session *session, char *out) {
-    snprintf(out, OPTIONS_CAP, "-DKVR_D=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu%s", (unsigned)session->head_dim,
-             (unsigned)cl->limits.tile_rows, (unsigned)cl->limits.tile_vecs,
+    snprintf(out, OPTIONS_CAP, "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu%s",
+             (unsigned)session->head_dim, (unsigned)cl->limits.is_cpu,
+             (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows, (unsigned)cl->limits.tile_vecs,
              cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 

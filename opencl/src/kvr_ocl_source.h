@@ -10,5 +10,6 @@ extern const char kvri_ocl_source_weight[];
 extern const char kvri_ocl_source_gemm[];
 extern const char kvri_ocl_source_vector[];
 extern const char kvri_ocl_source_attention[];
+extern const char kvri_ocl_source_attention_tile[];
 
 #endif
