@@ -41,43 +41,6 @@ kernel void DT(unpack)(global const uchar *w, uint row_bytes, uint N, uint K, ui
     }
 }
 
-#define MATVEC_ROWS 4u
-
-/* dst[n] = sum_k src[k] * w[n][k], + dst[n] when add. Work-item: MATVEC_ROWS values of n. */
-kernel void DT(matvec)(global const uchar *w, uint row_bytes, uint N, uint K, global const float *src, uint src_row,
-                       global float *dst, uint dst_row, uint add, uint rows) {
-    const uint n = (uint)get_global_id(0) * MATVEC_ROWS;
-    if (n >= N || rows == 0u) return;
-    global const float *x = src + (size_t)src_row * K;
-    global const uchar *row[MATVEC_ROWS];
-    float16 acc[MATVEC_ROWS];
-    float rest[MATVEC_ROWS];
-    for (uint r = 0; r < MATVEC_ROWS; r++) {
-        row[r] = w + (size_t)min(n + r, N - 1u) * row_bytes;
-        acc[r] = 0.0f;
-        rest[r] = 0.0f;
-    }
-    uint k = 0;
-    for (; k + 32u <= K; k += 32u) {
-        const float16 x_lo = vload16(0, x + k);
-        const float16 x_hi = vload16(0, x + k + 16u);
-#pragma unroll
-        for (uint r = 0; r < MATVEC_ROWS; r++) {
-            float16 lo, hi;
-            DT(load32)(row[r], k, &lo, &hi);
-            acc[r] = lo * x_lo + acc[r];
-            acc[r] = hi * x_hi + acc[r];
-        }
-    }
-    for (; k < K; k++)
-        for (uint r = 0; r < MATVEC_ROWS; r++) rest[r] += DT(at)(row[r], k) * x[k];
-    global float *out = dst + (size_t)dst_row * N + n;
-    for (uint r = 0; r < MATVEC_ROWS && n + r < N; r++) {
-        const float value = sum16(acc[r]) + rest[r];
-        out[r] = add ? out[r] + value : value;
-    }
-}
-
 /* dst[i] = row ids[i] as F32, i < n <= 16. The ids are an argument, so no buffer has to outlive the call. */
 kernel void DT(embed)(global const uchar *w, uint row_bytes, uint cols, global float *dst, uint dst_row, int16 ids,
                       uint n) {

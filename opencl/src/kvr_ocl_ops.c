@@ -9,7 +9,8 @@
 
 #include "kvr_checked.h"
 
-#define CHUNK 256u /* KVR_CHUNK of common.cl */
+#define CHUNK 256u      /* KVR_CHUNK of common.cl */
+#define MATVEC_ITEM 16u /* of matvec.cl */
 
 kvri_ocl_call kvri_ocl_call_begin(kvr_opencl *cl, uint32_t kernel) {
     const kvri_ocl_call call = {cl, cl->session->kernels[kernel], 0, CL_SUCCESS};
@@ -98,7 +99,7 @@ static kvr_status put_matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_
     view_args(&call, dst);
     kvri_ocl_call_u32(&call, add != 0);
     kvri_ocl_call_u32(&call, rows);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, 4), 1, "matvec could not be enqueued");
+    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, MATVEC_ITEM), 1, "matvec could not be enqueued");
 }
 
 static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,

@@ -12,7 +12,8 @@
 #include "kvr_ocl_source.h"
 
 /* weight.cl once per weight type, attention.cl once per KV type. */
-#define PIECE_OF_TYPE(type) "#define DT(name) name##_" #type "\n", kvri_ocl_source_weight, "\n#undef DT\n"
+#define PIECE_OF_TYPE(type)                                                                                            \
+    "#define DT(name) name##_" #type "\n", kvri_ocl_source_weight, kvri_ocl_source_matvec, "\n#undef DT\n"
 #define PIECE_OF_KV(suffix, type, load)                                                                                \
     "#define KV(name) name##_" #suffix "\n#define KVT " #type "\n#define KV_LOAD(p) " #load "(p)\n",                   \
         kvri_ocl_source_attention, kvri_ocl_source_attention_tile, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
@@ -40,8 +41,8 @@ static const char *const pieces[] = {
 static void options_of(const kvr_opencl *cl, const kvri_ocl_session *session, char *out) {
     snprintf(out, OPTIONS_CAP, "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu%s",
              (unsigned)session->head_dim, (unsigned)cl->limits.is_cpu,
-             (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows, (unsigned)cl->limits.tile_vecs,
-             cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+             (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows,
+             (unsigned)cl->limits.tile_vecs, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
 /* Two 64-bit hashes from different starts: the first names the file, both are checked. */

@@ -7,6 +7,7 @@
 extern const char kvri_ocl_source_common[];
 extern const char kvri_ocl_source_dtype[];
 extern const char kvri_ocl_source_weight[];
+extern const char kvri_ocl_source_matvec[];
 extern const char kvri_ocl_source_gemm[];
 extern const char kvri_ocl_source_vector[];
 extern const char kvri_ocl_source_attention[];
