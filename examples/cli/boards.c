@@ -89,6 +89,8 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     argv[n++] = timeout;
     argv[n++] = "--gemm";
     argv[n++] = config->gemm;
+    argv[n++] = "--precision";
+    argv[n++] = config->precision;
     argv[n++] = "--kv";
     argv[n++] = config->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
     if (config->batch_tokens != 0) {

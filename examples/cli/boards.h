@@ -31,7 +31,7 @@ typedef struct boards_config {
     uint32_t n_boards, cores_per_board;
     const char *model, *device; /* device NULL = the helper's default */
     uint32_t ctx_tokens, batch_tokens, kv_dtype;
-    const char *gemm; /* a name of --gemm: other arithmetic would be another answer */
+    const char *gemm, *precision; /* names of --gemm, --precision: other arithmetic would be another answer */
     double timeout_s;
     int verbose; /* name every helper on stderr as it is started */
 } boards_config;

@@ -62,6 +62,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.batch_tokens = opt->batch_tokens;
     config.kv_dtype = opt->kv_dtype;
     config.gemm = OPTIONS_GEMM[opt->gemm];
+    config.precision = OPTIONS_PRECISION[opt->precision];
     config.timeout_s = opt->timeout_s;
     config.verbose = opt->verbose != 0;
     c->n_cores = opt->board_cores;

@@ -21,7 +21,7 @@ static const command_help HELP = {
     "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt."};
 static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_REPETITIONS,
                                     OPT_OUTPUT,      OPT_CONTEXT,      OPT_DEVICE,        OPT_THREADS,
-                                    OPT_KV,          OPT_GEMM,         OPT_BATCH,         OPT_LOCAL_BOARDS_LIST,
+                                    OPT_KV,          OPT_GEMM, OPT_PRECISION,         OPT_BATCH,         OPT_LOCAL_BOARDS_LIST,
                                     OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };

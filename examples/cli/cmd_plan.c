@@ -15,7 +15,7 @@ static const command_help HELP = {
     "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
     "total."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_CONTEXT, OPT_PLAN_BOARDS, OPT_DEVICE, OPT_THREADS,
-                                    OPT_KV,    OPT_GEMM,    OPT_BATCH,       OPT_END};
+                                    OPT_KV,    OPT_GEMM, OPT_PRECISION,    OPT_BATCH,       OPT_END};
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);

@@ -17,7 +17,7 @@ static const command_help HELP = {
     "Frames between boards travel unencrypted: use --boards only in a network where you trust everyone."};
 static const option_id ACCEPTS[] = {
     OPT_MODEL,       OPT_PROMPT,  OPT_FILE,        OPT_IDS,       OPT_N,         OPT_CONTEXT,
-    OPT_DEVICE,      OPT_THREADS, OPT_KV,          OPT_GEMM,      OPT_BATCH,     OPT_LOCAL_BOARDS,
+    OPT_DEVICE,      OPT_THREADS, OPT_KV,          OPT_GEMM, OPT_PRECISION,      OPT_BATCH,     OPT_LOCAL_BOARDS,
     OPT_BOARD_CORES, OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_PARTITION, OPT_TIMEOUT,   OPT_START_TIMEOUT,
     OPT_VERBOSE,     OPT_TEMP,    OPT_TOP_K,       OPT_TOP_P,     OPT_MIN_P,     OPT_REPEAT_PENALTY,
     OPT_REPEAT_LAST, OPT_SEED,    OPT_IGNORE_EOS,  OPT_SPECIAL,   OPT_PRINT_IDS, OPT_STATS_JSON,

@@ -38,14 +38,16 @@ static void use_reference(device *dev) {
 }
 
 #ifdef KVR_HAVE_OPENCL
-static int use_opencl(device *dev, const char *place, uint32_t n_cores, uint32_t gemm, const kvr_port *port) {
+static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {
+    const uint32_t n_cores = choice->n_cores;
     kvr_error error = {0};
     kvr_opencl_config config;
     memset(&config, 0, sizeof config);
     config.struct_bytes = sizeof config;
     config.device = place;
     config.max_compute_units = n_cores;
-    config.gemm = gemm;
+    config.gemm = choice->gemm;
+    config.precision = choice->precision;
     config.cache_dir = cache_dir_find(dev->cache_dir, sizeof dev->cache_dir) ? dev->cache_dir : NULL;
     /* A driver's threads inherit this; without it a sub-device of one unit may still wander over all cores. */
     if (n_cores != 0 && affinity_hold(0, n_cores) != 0) say_note("cannot hold this process to %u cores", n_cores);
@@ -70,8 +72,8 @@ static int has_opencl(void) {
 static const char WHY_REFERENCE[] = "no OpenCL device here, using the slow reference backend; install a driver, "
                                     "for example pocl-opencl-icd";
 #else
-static int use_opencl(device *dev, const char *place, uint32_t n_cores, uint32_t gemm, const kvr_port *port) {
-    (void)dev, (void)place, (void)n_cores, (void)gemm, (void)port;
+static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {
+    (void)dev, (void)place, (void)choice, (void)port;
     return say_error("this kvr was built without OpenCL; use -d reference, or build it with -DKVR_WITH_OPENCL=ON");
 }
 
@@ -81,7 +83,8 @@ static int has_opencl(void) {
 static const char WHY_REFERENCE[] = "this kvr was built without OpenCL, using the slow reference backend";
 #endif
 
-int device_open(const char *name, uint32_t n_cores, uint32_t gemm, const kvr_port *port, device **out) {
+int device_open(const device_choice *choice, const kvr_port *port, device **out) {
+    const char *name = choice->name;
     device *dev = calloc(1, sizeof *dev);
     if (dev == NULL) return say_error("not enough memory for a device: end other programs");
     *out = dev; /* also after a failure, for device_close */
@@ -90,8 +93,8 @@ int device_open(const char *name, uint32_t n_cores, uint32_t gemm, const kvr_por
         use_reference(dev);
         return EXIT_OK;
     }
-    if (name == NULL || strcmp(name, "opencl") == 0) return use_opencl(dev, NULL, n_cores, gemm, port);
-    if (strncmp(name, "opencl:", 7) == 0) return use_opencl(dev, name + 7, n_cores, gemm, port);
+    if (name == NULL || strcmp(name, "opencl") == 0) return use_opencl(dev, NULL, choice, port);
+    if (strncmp(name, "opencl:", 7) == 0) return use_opencl(dev, name + 7, choice, port);
     if (strcmp(name, "reference") == 0) {
         use_reference(dev);
         return EXIT_OK;

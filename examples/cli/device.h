@@ -9,11 +9,17 @@
 
 typedef struct device device;
 
-/* name: "reference", "opencl", "opencl:P.D" or NULL for the default (OpenCL where there is a device, else the reference
- * with a note). n_cores: CPU cores of an OpenCL CPU device, 0 = all; holds this process to as many. gemm:
- * kvr_opencl_gemm. port: for warnings.
+typedef struct device_choice {
+    const char *name;   /* "reference", "opencl", "opencl:P.D" or NULL for the default (OpenCL where there is a device, else
+                          * the reference with a note) */
+    uint32_t n_cores;   /* CPU cores of an OpenCL CPU device, 0 = all; holds this process to as many */
+    uint32_t gemm;      /* kvr_opencl_gemm */
+    uint32_t precision; /* kvr_opencl_precision */
+} device_choice;
+
+/* port: for warnings.
  * *out: malloc'ed, for device_close. An exit code, with a sentence when it is no EXIT_OK. */
-int device_open(const char *name, uint32_t n_cores, uint32_t gemm, const kvr_port *port, device **out);
+int device_open(const device_choice *choice, const kvr_port *port, device **out);
 void device_close(device *dev);
 
 /* The table for kvr_plan_make and kvr_session_open; lives as long as the device. */

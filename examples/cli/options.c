@@ -19,6 +19,7 @@ typedef enum value_kind {
     VALUE_FLAG,
     VALUE_KV,
     VALUE_GEMM,
+    VALUE_PRECISION,
     VALUE_OUTPUT
 } value_kind;
 
@@ -34,6 +35,7 @@ typedef struct option_row {
 } option_row;
 
 const char *const OPTIONS_GEMM[3] = {"auto", "clblast", "own"};
+const char *const OPTIONS_PRECISION[3] = {"fast", "exact", "integer"};
 
 #define AT(field) offsetof(options, field)
 #define MAX_TOKENS 1048576.0
@@ -51,6 +53,9 @@ static const option_row TABLE[] = {
     {OPT_KV, 0, "kv", "TYPE", VALUE_KV, AT(kv_dtype), 0, 0, "type of cached keys and values: f16 or f32 (default f16)"},
     {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
      "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
+    {OPT_PRECISION, 0, "precision", "NAME", VALUE_PRECISION, AT(precision), 0, 0,
+     "fast: 4 and 8 bit weights times 8 bit activations where the device has an instruction for it\n(default), exact: "
+     "all products in floats, integer: 8 bits on any device"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
     {OPT_TIMEOUT, 0, "timeout", "SEC", VALUE_REAL, AT(timeout_s), 0.001, 86400,
      "silence after which a board counts as lost (default 30)"},
@@ -171,7 +176,7 @@ static int parse_choice(const char *text, const char *const *names, const uint32
 
 static int parse_value(const option_row *row, const char *text, options *out) {
     static const char *const kv_names[] = {"f16", "f32"};
-    static const uint32_t gemm_values[] = {0, 1, 2};
+    static const uint32_t indices[] = {0, 1, 2};
     static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32};
     static const char *const output_names[] = {"md", "csv", "json"};
     static const uint32_t output_values[] = {OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON};
@@ -186,7 +191,8 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     }
     case VALUE_REAL: return parse_real(row, text, place);
     case VALUE_LIST: return parse_list(row, text, place);
-    case VALUE_GEMM: return parse_choice(text, OPTIONS_GEMM, gemm_values, 3, place);
+    case VALUE_GEMM: return parse_choice(text, OPTIONS_GEMM, indices, 3, place);
+    case VALUE_PRECISION: return parse_choice(text, OPTIONS_PRECISION, indices, 3, place);
     case VALUE_KV: return parse_choice(text, kv_names, kv_values, 2, place);
     case VALUE_OUTPUT: return parse_choice(text, output_names, output_values, 3, place);
     }
@@ -199,6 +205,7 @@ static int say_bad_value(const command_help *help, const option_row *row, const 
     else snprintf(name, sizeof name, "--%s", row->name);
     switch (row->kind) {
     case VALUE_GEMM: return say_usage(help->name, "%s is auto, clblast or own, not '%.60s'", name, text);
+    case VALUE_PRECISION: return say_usage(help->name, "%s is fast, exact or integer, not '%.60s'", name, text);
     case VALUE_KV: return say_usage(help->name, "%s is f16 or f32, not '%.60s'", name, text);
     case VALUE_OUTPUT: return say_usage(help->name, "%s is md, csv or json, not '%.60s'", name, text);
     case VALUE_U64: return say_usage(help->name, "%s wants a whole number, not '%.60s'", name, text);

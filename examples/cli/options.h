@@ -17,6 +17,7 @@ typedef enum option_id {
     OPT_THREADS,
     OPT_KV,
     OPT_GEMM,
+    OPT_PRECISION,
     OPT_BATCH,
     OPT_TIMEOUT,
     OPT_LISTEN_LEAD,
@@ -64,6 +65,8 @@ typedef struct number_list {
 
 /* The names of --gemm, by kvr_opencl_gemm. */
 extern const char *const OPTIONS_GEMM[3];
+/* The names of --precision, by kvr_opencl_precision. */
+extern const char *const OPTIONS_PRECISION[3];
 
 /* Parsed values; zero = not given, unless options_parse's defaults say otherwise. */
 typedef struct options {
@@ -71,6 +74,7 @@ typedef struct options {
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
+    uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */
     uint32_t max_boards, local_boards, board_cores;
     int32_t announce_fd; /* -1 = none */
     uint32_t n, n_given, repetitions;

@@ -1,5 +1,5 @@
 /*
- * gemm.cl - around CLBlast: pack_rows before, unpad after. Instead of CLBlast: gemm_own.
+ * gemm.cl - around CLBlast: pack_rows before, unpad after; and what both own products (product.cl) share.
  */
 
 /* Activations for CLBlast, transposed and padded with zeros: out[k][t_pad] = src[t][k]. Work-item: 8 t x KVR_CHUNK k.
@@ -43,49 +43,19 @@ kernel void unpad(global const float *c, uint ldc, uint n_count, uint rows, glob
 }
 
 /* Columns n .. n + 15 of a row of n_count columns, as far as they exist. */
-static void put16(float16 v, global float *to, uint n, uint n_count, uint add) {
+static float16 get16(global const float *from, uint n, uint n_count) {
+    if (n + 16u <= n_count) return vload16(0, from + n);
+    float value[16];
+    for (uint i = 0; i < 16u; i++) value[i] = n + i < n_count ? from[n + i] : 0.0f;
+    return vload16(0, value);
+}
+
+static void put16(float16 v, global float *to, uint n, uint n_count) {
     if (n + 16u <= n_count) {
-        if (add) v += vload16(0, to + n);
         vstore16(v, 0, to + n);
         return;
     }
     float value[16];
     vstore16(v, 0, value);
-    for (uint i = 0; i < 16u && n + i < n_count; i++) to[n + i] = add ? to[n + i] + value[i] : value[i];
-}
-
-/*
- * dst[t][n0 + n] = sum_k src[t][k] * panel[n / KVR_STRIP][k][n % KVR_STRIP]. Work-item: a register tile of
- * KVR_TILE_ROWS rows x KVR_STRIP columns; each value is one chain of multiply-adds over ascending k, so neither
- * the tile's shape nor the rows beside it change a bit. Rows past the end repeat the last one and are not written.
- */
-kernel void gemm_own(global const float *panel, uint k_pad, uint K, global const float *src, uint src_row, uint rows,
-                     global float *dst, uint dst_row, uint N, uint n0, uint n_count, uint add) {
-    const uint t = (uint)get_global_id(0) * KVR_TILE_ROWS;
-    const uint n = (uint)get_global_id(1) * KVR_STRIP;
-    if (t >= rows || n >= n_count) return;
-    global const float *w = panel + (size_t)n * k_pad;
-    global const float *x[KVR_TILE_ROWS];
-    float16 acc[KVR_TILE_ROWS][KVR_TILE_VECS];
-#pragma unroll
-    for (uint r = 0; r < KVR_TILE_ROWS; r++) {
-        x[r] = src + (size_t)(src_row + min(t + r, rows - 1u)) * K;
-#pragma unroll
-        for (uint c = 0; c < KVR_TILE_VECS; c++) acc[r][c] = 0.0f;
-    }
-    for (uint k = 0; k < K; k++, w += KVR_STRIP) {
-        float16 wk[KVR_TILE_VECS];
-#pragma unroll
-        for (uint c = 0; c < KVR_TILE_VECS; c++) wk[c] = vload16(c, w);
-#pragma unroll
-        for (uint r = 0; r < KVR_TILE_ROWS; r++) {
-            const float16 xk = x[r][k];
-#pragma unroll
-            for (uint c = 0; c < KVR_TILE_VECS; c++) acc[r][c] = xk * wk[c] + acc[r][c];
-        }
-    }
-    for (uint r = 0; r < KVR_TILE_ROWS && t + r < rows; r++) {
-        global float *to = dst + (size_t)(dst_row + t + r) * N + n0;
-        for (uint c = 0; c < KVR_TILE_VECS; c++) put16(acc[r][c], to, n + c * 16u, n_count, add);
-    }
+    for (uint i = 0; i < 16u && n + i < n_count; i++) to[n + i] = value[i];
 }

@@ -1,63 +1,47 @@
 /*
- * weight.cl - the kernels that read a weight matrix [N][K] as it lies in the file. The host joins this piece once per
- * type, with DT(name) = name_<type>.
+ * weight.cl - the kernels that move a weight matrix [N][K]: into the device's layout at open, out of it for CLBlast and for
+ * the embedding. The host joins this piece once per type, with DT(name) = name_<type>.
  */
 
-/*
- * Dequantises and transposes N-rows n0.. of the weight for the tiled product; n counts from n0, zero where n or k is
- * past the end. whole: panel[k][n], n_pad columns (CLBlast); else strips of KVR_STRIP columns, panel[n /
- * KVR_STRIP][k][n % KVR_STRIP] (gemm_own). Work-item: 16 columns of the panel x KVR_CHUNK of k.
- */
-kernel void DT(unpack)(global const uchar *w, uint row_bytes, uint N, uint K, uint n0, uint n_pad, uint k_pad,
-                       uint whole, global float *panel) {
-    const uint n = (uint)get_global_id(0) * 16u;
-    const uint k_first = (uint)get_global_id(1) * KVR_CHUNK;
-    if (n >= n_pad || k_first >= k_pad) return;
-    const uint k_end = min(k_first + KVR_CHUNK, k_pad);
-    const uint width = whole ? n_pad : KVR_STRIP;
-    global float *out = whole ? panel + n : panel + (size_t)(n / KVR_STRIP) * KVR_STRIP * k_pad + n % KVR_STRIP;
-    for (uint k = k_first; k < k_end; k += 32u) {
-        float tile[16 * 32]; /* [n][k] */
-        for (uint r = 0; r < 16u; r++) {
-            float16 lo = 0.0f, hi = 0.0f;
-            const uint row = n0 + n + r;
-            global const uchar *from = w + (size_t)min(row, N - 1u) * row_bytes;
-            if (row < N && k + 32u <= K) {
-                DT(load32)(from, k, &lo, &hi);
-            }
-            vstore16(lo, 0, tile + r * 32u);
-            vstore16(hi, 0, tile + r * 32u + 16u);
-            if (row < N && k + 32u > K)
-                for (uint i = 0; k + i < K; i++) tile[r * 32u + i] = DT(at)(from, k + i);
-        }
-        const uint here = min(32u, k_end - k);
-        for (uint i = 0; i < here; i++) {
-            const float16 column =
-                (float16)(tile[i], tile[32 + i], tile[64 + i], tile[96 + i], tile[128 + i], tile[160 + i],
-                          tile[192 + i], tile[224 + i], tile[256 + i], tile[288 + i], tile[320 + i], tile[352 + i],
-                          tile[384 + i], tile[416 + i], tile[448 + i], tile[480 + i]);
-            vstore16(column, 0, out + (size_t)(k + i) * width);
-        }
+/* Rows 16 * strip.. of the matrix, which start at byte 0 of `rows`. Work-item: one strip x KVR_CHUNK columns. */
+kernel void DT(pack)(global const uchar *rows, uint row_bytes, uint n_rows, uint K, global uchar *w, uint k_pad,
+                     uint scale_at, uint first_strip) {
+    const uint s = (uint)get_global_id(0);
+    const uint first = (uint)get_global_id(1) * KVR_CHUNK;
+    if (s * 16u >= n_rows || first >= k_pad) return;
+    for (uint k = first; k < min(first + KVR_CHUNK, k_pad); k += 32u)
+        DT(put16)(rows + (size_t)s * 16u * row_bytes, row_bytes, min(16u, n_rows - s * 16u), k, K, w, k_pad, scale_at,
+                  first_strip + s);
+}
+
+/* panel[k][n] as floats, n_pad columns from strip `first_strip` on; zero past the end. Work-item: one strip x KVR_CHUNK k. */
+kernel void DT(unpack)(global const uchar *w, uint k_pad, uint scale_at, uint first_strip, uint strips, uint n_pad,
+                       uint panel_k, global float *panel) {
+    const uint s = (uint)get_global_id(0);
+    const uint first = (uint)get_global_id(1) * KVR_CHUNK;
+    if (s * 16u >= n_pad || first >= panel_k) return;
+    for (uint k = first; k < min(first + KVR_CHUNK, panel_k); k += 32u) {
+        float16 out[32];
+        const int is_inside = first_strip + s < strips && k < k_pad;
+        if (is_inside) DT(block32)(w, k_pad, scale_at, first_strip + s, k / 32u, out);
+        for (uint i = 0; i < min(32u, panel_k - k); i++)
+            vstore16(is_inside ? out[i] : (float16)0.0f, 0, panel + (size_t)(k + i) * n_pad + s * 16u);
     }
 }
 
 /* dst[i] = row ids[i] as F32, i < n <= 16. The ids are an argument, so no buffer has to outlive the call. */
-kernel void DT(embed)(global const uchar *w, uint row_bytes, uint cols, global float *dst, uint dst_row, int16 ids,
-                      uint n) {
+kernel void DT(embed)(global const uchar *w, uint k_pad, uint scale_at, uint cols, global float *dst, uint dst_row,
+                      int16 ids, uint n) {
     const uint first = (uint)get_global_id(0) * KVR_CHUNK;
     const uint i = (uint)get_global_id(1);
     if (i >= n || first >= cols) return;
     int id[16];
     vstore16(ids, 0, id);
-    global const uchar *row = w + (size_t)id[i] * row_bytes;
-    global float *out = dst + (size_t)(dst_row + i) * cols;
-    const uint end = min(first + KVR_CHUNK, cols);
-    uint k = first;
-    for (; k + 32u <= end; k += 32u) {
-        float16 lo, hi;
-        DT(load32)(row, k, &lo, &hi);
-        vstore16(lo, 0, out + k);
-        vstore16(hi, 0, out + k + 16u);
+    const uint row = (uint)id[i];
+    global float *to = dst + (size_t)(dst_row + i) * cols;
+    for (uint k = first; k < min(first + KVR_CHUNK, cols); k += 32u) {
+        float16 out[32];
+        DT(block32)(w, k_pad, scale_at, row / 16u, k / 32u, out);
+        for (uint j = 0; j < min(32u, cols - k); j++) to[k + j] = ((float *)&out[j])[row % 16u];
     }
-    for (; k < end; k++) out[k] = DT(at)(row, k);
 }

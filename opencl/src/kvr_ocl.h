@@ -3,7 +3,8 @@
  *
  * kvr_ocl_device   which device, its limits          kvr_ocl_program  build, binary cache use, kernels
  * kvr_ocl_cache    the file of a program binary       kvr_ocl_memory   the list of device buffers
- * kvr_ocl_gemm     tiled product                      kvr_ocl_ops      the other operators
+ * kvr_ocl_weights  weights into the device's layout   kvr_ocl_matmul   which product, and the own ones
+ * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_ops      the other operators
  * kvr_ocl_transfer write, read, fences                kvr_ocl_session  backend open and close
  */
 #ifndef KVR_OCL_H
@@ -19,6 +20,10 @@ enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3,
 
 /* X(enum suffix, kernel name). Per-type kernels lie side by side, so that first + type is the kernel of a type. */
 #define KVRI_OCL_KERNEL_LIST(X)                                                                                        \
+    X(PACK, pack_f32)                                                                                                  \
+    X(PACK_F16, pack_f16)                                                                                              \
+    X(PACK_Q4_0, pack_q4_0)                                                                                            \
+    X(PACK_Q8_0, pack_q8_0)                                                                                            \
     X(UNPACK, unpack_f32)                                                                                              \
     X(UNPACK_F16, unpack_f16)                                                                                          \
     X(UNPACK_Q4_0, unpack_q4_0)                                                                                        \
@@ -31,9 +36,17 @@ enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3,
     X(EMBED_F16, embed_f16)                                                                                            \
     X(EMBED_Q4_0, embed_q4_0)                                                                                          \
     X(EMBED_Q8_0, embed_q8_0)                                                                                          \
+    X(GEMM, gemm_f32)                                                                                                  \
+    X(GEMM_F16, gemm_f16)                                                                                              \
+    X(GEMM_Q4_0, gemm_q4_0)                                                                                            \
+    X(GEMM_Q8_0, gemm_q8_0)                                                                                            \
+    X(GEMM_INT_Q4_0, gemm_int_q4_0)                                                                                    \
+    X(GEMM_INT_Q8_0, gemm_int_q8_0)                                                                                    \
+    X(MATVEC_INT_Q4_0, matvec_int_q4_0)                                                                                \
+    X(MATVEC_INT_Q8_0, matvec_int_q8_0)                                                                                \
+    X(QUANTISE, quantise)                                                                                              \
     X(PACK_ROWS, pack_rows)                                                                                            \
     X(UNPAD, unpad)                                                                                                    \
-    X(GEMM_OWN, gemm_own)                                                                                              \
     X(RMS_NORM, rms_norm)                                                                                              \
     X(ROPE, rope)                                                                                                      \
     X(SILU_MUL, silu_mul)                                                                                              \
@@ -52,18 +65,25 @@ typedef enum kvri_ocl_kernel {
 typedef struct kvri_ocl_limits {
     uint64_t max_alloc_bytes, global_mem_bytes;
     uint32_t work_group; /* local size of every own kernel: 1 on CPUs, where one work-item is a whole vector loop */
-    uint32_t tile_rows, tile_vecs; /* register tile of gemm_own, vecs of 16 floats */
+    uint32_t tile_rows, tile_vecs; /* register tile of the own products, vecs of 16 floats */
+    uint32_t dot_rows;             /* rows of the tile of the integer products */
+    uint32_t panel_k;              /* columns of a weight that the float product dequantises at a time */
+    uint32_t dot;                  /* KVR_DOT of dot.cl: how four bytes are multiplied; 0 = no instruction for it */
     int is_cpu;
     int exact_divide; /* -cl-fp32-correctly-rounded-divide-sqrt is available */
 } kvri_ocl_limits;
 
 /* Scratch buffers, placed after the tensors in the list of device buffers. */
 typedef enum kvri_ocl_scratch {
-    KVRI_OCL_PANEL = 0,   /* one dequantised, transposed panel of a weight */
+    KVRI_OCL_PANEL = 0,   /* CLBlast: one dequantised panel of a weight */
     KVRI_OCL_PACKED = 1,  /* CLBlast: transposed activations [k_pad][t_pad] */
     KVRI_OCL_PRODUCT = 2, /* CLBlast: result [t_pad][n_pad] */
     KVRI_OCL_TEMP = 3,    /* CLBlast: its own scratch, 0 bytes when its tiles divide our padding */
-    KVRI_OCL_SCRATCHES = 4
+    KVRI_OCL_QUANT = 4,   /* integer products: activations as bytes [batch][K] */
+    KVRI_OCL_QSCALE = 5,  /* their scales, float [batch][K/32] */
+    KVRI_OCL_QSUM = 6,    /* their sums, int [batch][K/32] */
+    KVRI_OCL_STAGING = 7, /* rows of the file on their way into the device's layout; given back at the end of open */
+    KVRI_OCL_SCRATCHES = 8
 } kvri_ocl_scratch;
 
 /* Everything that sizes device memory; pure arithmetic on a need. */
@@ -76,16 +96,12 @@ typedef struct kvri_ocl_layout {
 typedef struct kvri_ocl_tensor {
     cl_mem buffer;
     uint32_t rows, cols;
-    uint32_t row_bytes;
-    uint32_t type; /* KVRI_OCL_F32.. */
+    uint32_t row_bytes; /* in the file and in transfers */
+    uint32_t k_pad;     /* matrices: columns in the device's layout (kernels/dtype.cl) */
+    uint32_t scale_at;  /* matrices: byte where the scales begin */
+    uint32_t type;      /* KVRI_OCL_F32.. */
     uint32_t role;
 } kvri_ocl_tensor;
-
-/* How a weight [rows][cols] is cut for the tiled product. */
-typedef struct kvri_ocl_split {
-    uint32_t k_pad;
-    uint32_t panel_cols; /* rows of the weight per panel, a multiple of the padding unit */
-} kvri_ocl_split;
 
 typedef struct kvri_ocl_session {
     cl_program program;
@@ -97,6 +113,8 @@ typedef struct kvri_ocl_session {
     int use_clblast;
     int from_cache;                      /* the program came from the binary cache */
     uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */
+    kvr_view quant_view;                 /* what the byte activations are made of; tensor n_tensors: nothing */
+    uint32_t quant_rows;
     cl_event fences[KVR_BACKEND_FENCES]; /* NULL = free */
     cl_event marks[KVR_BACKEND_MARKS];   /* NULL = never set */
 } kvri_ocl_session;
@@ -112,6 +130,7 @@ struct kvr_opencl {
     const char *cache_dir;
     uint64_t memory_limit_bytes;
     uint32_t gemm;             /* kvr_opencl_gemm */
+    uint32_t precision;        /* kvr_opencl_precision */
     kvri_ocl_session *session; /* NULL while closed */
     kvr_error last;            /* last failure of an operator */
 };
@@ -151,18 +170,33 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
                                 kvri_ocl_session **out, kvr_error *error);
 void kvri_ocl_memory_close(kvri_ocl_session *session);
 
-/* kvr_ocl_gemm.c */
-#define KVRI_OCL_PANEL_BYTES (16u << 20)    /* bound of panel and of product; more does not make the product faster */
-#define KVRI_OCL_ROW_CHUNK 512u             /* rows of activations packed at a time */
-void kvri_ocl_gemm_prepare(kvr_opencl *cl); /* tuning parameters, once per device */
-kvri_ocl_split kvri_ocl_gemm_split(const kvr_opencl *cl, uint32_t batch_tokens, uint32_t cols);
-kvr_status kvri_ocl_gemm_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
-                                 kvr_error *error);
+/* kvr_ocl_weights.c: bytes of a matrix in the device's layout, and where in it the scales begin. */
+uint64_t kvri_ocl_weights_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint32_t *out_scale_at);
+uint64_t kvri_ocl_weights_staging(const kvr_backend_need *need);
+/* Copies every weight of the need into its buffer; needs the kernels. */
+kvr_status kvri_ocl_weights_upload(kvr_opencl *cl, kvri_ocl_session *session, const kvr_backend_need *need,
+                                   kvr_error *error);
+
+/* kvr_ocl_clblast.c */
+#define KVRI_OCL_PANEL_BYTES (16u << 20)       /* bound of panel and of product; more does not make it faster */
+#define KVRI_OCL_ROW_CHUNK 512u                /* rows of activations packed at a time */
+void kvri_ocl_clblast_prepare(kvr_opencl *cl); /* tuning parameters, once per device */
+kvr_status kvri_ocl_clblast_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                    kvr_error *error);
 /* Known product through CLBlast; decides use_clblast. */
-kvr_status kvri_ocl_gemm_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
+kvr_status kvri_ocl_clblast_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
 /* The kernels around the product, once on no rows. */
-kvr_status kvri_ocl_gemm_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
-kvr_status kvri_ocl_gemm_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add);
+kvr_status kvri_ocl_clblast_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
+kvr_status kvri_ocl_clblast_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add);
+
+/* kvr_ocl_matmul.c */
+kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                   kvr_error *error);
+kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
+kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
+                               kvr_path path, int add);
+/* An activation tensor changed: byte activations made of it are stale. */
+void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor);
 
 /* kvr_ocl_ops.c: a kernel call under construction; the first error sticks. */
 typedef struct kvri_ocl_call {
@@ -175,6 +209,8 @@ kvri_ocl_call kvri_ocl_call_begin(kvr_opencl *cl, uint32_t kernel);
 void kvri_ocl_call_mem(kvri_ocl_call *call, cl_mem mem);
 void kvri_ocl_call_u32(kvri_ocl_call *call, uint32_t value);
 void kvri_ocl_call_f32(kvri_ocl_call *call, float value);
+void kvri_ocl_call_view(kvri_ocl_call *call, kvr_view view);                    /* buffer, row */
+void kvri_ocl_call_weight(kvri_ocl_call *call, const kvri_ocl_tensor *tensor); /* buffer, k_pad, scale_at */
 /* Enqueues x * y work-items (at least one; kernels check their bounds). */
 kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const char *text);
 

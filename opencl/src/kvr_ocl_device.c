@@ -195,6 +195,26 @@ kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_er
     return KVR_OK;
 }
 
+/* x86 CPUs say by cpuid whether they have vpdpbusd; the driver must also compile for 512-bit vectors. */
+static int has_vnni(int wide) {
+#if (defined __x86_64__ || defined __i386__) && defined __GNUC__
+    __builtin_cpu_init();
+    return wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni");
+#else
+    return wide && 0;
+#endif
+}
+
+/* KVR_DOT of dot.cl, by what device and CPU say of themselves. The asm form is for PoCL, whose compiler is clang for the
+ * processor we run on. */
+static uint32_t dot_of(const kvr_opencl *cl, int wide) {
+    enum { PLAIN = 0, VNNI = 1, KHR = 2, ARM = 3 };
+    if (cl->limits.is_cpu) return strstr(cl->info.platform_name, "Portable") != NULL && has_vnni(wide) ? VNNI : PLAIN;
+    if (has_extension(cl->device, "cl_khr_integer_dot_product")) return KHR;
+    if (has_extension(cl->device, "cl_arm_integer_dot_product_accumulate_int8")) return ARM;
+    return PLAIN;
+}
+
 void kvri_ocl_device_limits(kvr_opencl *cl) {
     kvri_ocl_limits *limits = &cl->limits;
     limits->is_cpu = (device_type(cl->device) & CL_DEVICE_TYPE_CPU) != 0;
@@ -207,6 +227,9 @@ void kvri_ocl_device_limits(kvr_opencl *cl) {
     const int wide = device_u32(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT) >= 16u;
     limits->tile_rows = wide ? 12u : 6u;
     limits->tile_vecs = wide ? 2u : 1u;
+    limits->dot_rows = wide ? 6u : 4u; /* two kinds of accumulators */
+    limits->panel_k = limits->is_cpu ? 128u : 32u; /* 16 KiB with two vecs: a third to a half of an L1 cache */
+    limits->dot = dot_of(cl, wide);
     cl_device_fp_config fp = 0;
     if (clGetDeviceInfo(cl->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof fp, &fp, NULL) != CL_SUCCESS) fp = 0;
     limits->exact_divide = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;

@@ -30,7 +30,9 @@ static int type_fits_role(const kvr_tensor_desc *desc) {
     return 0;
 }
 
-static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc, kvr_error *error) {
+/* *out_bytes: of its buffer. */
+static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc, uint64_t *out_bytes,
+                               kvr_error *error) {
     uint64_t bytes = 0;
     if (!type_fits_role(desc))
         return kvri_fail_s(error, KVR_ERR_TYPE, "opencl",
@@ -42,12 +44,17 @@ static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc
         bytes == 0)
         return kvri_fail_n(error, KVR_ERR_ARG, "opencl", "a tensor's bytes are not rows * row bytes", bytes,
                            desc->bytes);
-    if (bytes > cl->limits.max_alloc_bytes)
+    uint32_t scale_at = 0;
+    if (desc->role == KVR_ROLE_MATRIX)
+        bytes = kvri_ocl_weights_bytes(kvri_ocl_memory_type(desc->dtype), desc->rows, desc->cols, &scale_at);
+    const uint64_t most = kvri_min(cl->limits.max_alloc_bytes, UINT32_MAX); /* kernels count bytes of a matrix in 32 bits */
+    if (bytes > most)
         return kvri_fail_n(
             error, KVR_ERR_NOMEM, "opencl",
             "a tensor is larger than one buffer of this device can be (CL_DEVICE_MAX_MEM_ALLOC_SIZE): use a "
             "smaller tensor type, a smaller ctx_tokens or another device",
-            bytes, cl->limits.max_alloc_bytes);
+            bytes, most);
+    *out_bytes = bytes;
     return KVR_OK;
 }
 
@@ -70,13 +77,14 @@ kvr_status kvri_ocl_memory_layout(const kvr_opencl *cl, const kvr_backend_need *
     int fits = 1;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
-        KVRI_TRY(check_tensor(cl, desc, error));
+        uint64_t bytes = 0;
+        KVRI_TRY(check_tensor(cl, desc, &bytes, error));
         uint64_t *sum = &out->weight_bytes;
         if (desc->role == KVR_ROLE_KV) sum = &out->kv_bytes;
         if (desc->role == KVR_ROLE_WORK) sum = &out->work_bytes;
-        fits = fits && kvri_add(*sum, desc->bytes, sum);
+        fits = fits && kvri_add(*sum, bytes, sum);
     }
-    KVRI_TRY(kvri_ocl_gemm_scratch(cl, need, out->scratch_bytes, error));
+    KVRI_TRY(kvri_ocl_matmul_scratch(cl, need, out->scratch_bytes, error));
     kvri_carve carve = {NULL, 0, 0};
     kvri_ocl_session *session = NULL;
     kvri_ocl_tensor *tensors = NULL;
@@ -116,25 +124,22 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
     session->n_kv_heads = need->n_kv_heads;
     session->head_dim = need->head_dim;
     session->panel_tensor = need->n_tensors;
+    session->quant_view.tensor = need->n_tensors;
     *out = session;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
         const int is_weight = desc->role == KVR_ROLE_MATRIX || desc->role == KVR_ROLE_VECTOR;
         kvri_ocl_tensor *tensor = &tensors[i];
+        uint64_t bytes = desc->bytes;
         tensor->rows = desc->rows;
         tensor->cols = desc->cols;
         tensor->row_bytes = (uint32_t)kvr_dtype_row_bytes(desc->dtype, desc->cols);
         tensor->type = kvri_ocl_memory_type(desc->dtype);
         tensor->role = desc->role;
-        KVRI_TRY(take(cl, desc->bytes, !is_weight, is_weight ? CL_MEM_READ_ONLY : CL_MEM_READ_WRITE, &tensor->buffer,
-                      error));
-        if (!is_weight) continue;
-        if (desc->data == NULL) return kvri_fail(error, KVR_ERR_ARG, "opencl", "a weight without data");
-        const cl_int native = clEnqueueWriteBuffer(cl->upload, tensor->buffer, CL_TRUE, 0, (size_t)desc->bytes,
-                                                   desc->data, 0, NULL, NULL);
-        if (native != CL_SUCCESS)
-            return kvri_ocl_fail(error, KVR_ERR_NOMEM,
-                                 "a weight could not be written to the device: it may be out of memory", native);
+        tensor->k_pad = (uint32_t)kvri_ceil_div(desc->cols, 32) * 32u;
+        if (desc->role == KVR_ROLE_MATRIX)
+            bytes = kvri_ocl_weights_bytes(tensor->type, desc->rows, desc->cols, &tensor->scale_at);
+        KVRI_TRY(take(cl, bytes, !is_weight, CL_MEM_READ_WRITE, &tensor->buffer, error));
     }
     for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)
         if (layout->scratch_bytes[i] != 0)

@@ -9,8 +9,7 @@
 
 #include "kvr_checked.h"
 
-#define CHUNK 256u      /* KVR_CHUNK of common.cl */
-#define MATVEC_ITEM 16u /* of matvec.cl */
+#define CHUNK 256u /* KVR_CHUNK of common.cl */
 
 kvri_ocl_call kvri_ocl_call_begin(kvr_opencl *cl, uint32_t kernel) {
     const kvri_ocl_call call = {cl, cl->session->kernels[kernel], 0, CL_SUCCESS};
@@ -46,14 +45,21 @@ static const kvri_ocl_tensor *tensor_of(const kvr_opencl *cl, uint32_t index) {
     return &cl->session->tensors[index];
 }
 
-static void view_args(kvri_ocl_call *call, kvr_view view) {
+void kvri_ocl_call_view(kvri_ocl_call *call, kvr_view view) {
     kvri_ocl_call_mem(call, tensor_of(call->cl, view.tensor)->buffer);
     kvri_ocl_call_u32(call, view.row);
+}
+
+void kvri_ocl_call_weight(kvri_ocl_call *call, const kvri_ocl_tensor *tensor) {
+    kvri_ocl_call_mem(call, tensor->buffer);
+    kvri_ocl_call_u32(call, tensor->k_pad);
+    kvri_ocl_call_u32(call, tensor->scale_at);
 }
 
 /* ---- enqueue ---- */
 
 static kvr_status put_embed(kvr_opencl *cl, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows) {
+    kvri_ocl_matmul_changed(cl, dst.tensor);
     const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
     uint32_t first = 0;
     do {
@@ -63,10 +69,9 @@ static kvr_status put_embed(kvr_opencl *cl, kvr_view dst, uint32_t weight, const
         for (uint32_t i = 0; i < n; i++) words.s[i] = ids[first + i];
         const kvr_view to = {dst.tensor, dst.row + first};
         kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_EMBED + tensor->type);
-        kvri_ocl_call_mem(&call, tensor->buffer);
-        kvri_ocl_call_u32(&call, tensor->row_bytes);
+        kvri_ocl_call_weight(&call, tensor);
         kvri_ocl_call_u32(&call, tensor->cols);
-        view_args(&call, to);
+        kvri_ocl_call_view(&call, to);
         set(&call, sizeof words, &words);
         kvri_ocl_call_u32(&call, n);
         KVRI_TRY(kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), n, "embed could not be enqueued"));
@@ -76,10 +81,11 @@ static kvr_status put_embed(kvr_opencl *cl, kvr_view dst, uint32_t weight, const
 }
 
 static kvr_status put_rms_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+    kvri_ocl_matmul_changed(cl, dst.tensor);
     const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_RMS_NORM);
-    view_args(&call, src);
-    view_args(&call, dst);
+    kvri_ocl_call_view(&call, src);
+    kvri_ocl_call_view(&call, dst);
     kvri_ocl_call_mem(&call, tensor->buffer);
     kvri_ocl_call_u32(&call, tensor->type == KVRI_OCL_F16);
     kvri_ocl_call_u32(&call, tensor_of(cl, src.tensor)->cols);
@@ -88,24 +94,11 @@ static kvr_status put_rms_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, uint3
     return kvri_ocl_call_run(&call, rows, 1, "rms_norm could not be enqueued");
 }
 
-static kvr_status put_matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
-    const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_MATVEC + tensor->type);
-    kvri_ocl_call_mem(&call, tensor->buffer);
-    kvri_ocl_call_u32(&call, tensor->row_bytes);
-    kvri_ocl_call_u32(&call, tensor->rows);
-    kvri_ocl_call_u32(&call, tensor->cols);
-    view_args(&call, src);
-    view_args(&call, dst);
-    kvri_ocl_call_u32(&call, add != 0);
-    kvri_ocl_call_u32(&call, rows);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, MATVEC_ITEM), 1, "matvec could not be enqueued");
-}
-
 static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,
                            uint32_t rope_dims, uint32_t first_token) {
+    kvri_ocl_matmul_changed(cl, x.tensor);
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ROPE);
-    view_args(&call, x);
+    kvri_ocl_call_view(&call, x);
     kvri_ocl_call_mem(&call, tensor_of(cl, freq)->buffer);
     kvri_ocl_call_u32(&call, tensor_of(cl, freq)->type == KVRI_OCL_F16);
     kvri_ocl_call_u32(&call, rows);
@@ -118,8 +111,8 @@ static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t r
 static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t rows) {
     const kvri_ocl_tensor *tensor = tensor_of(cl, dst.tensor);
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_STORE + tensor->type);
-    view_args(&call, src);
-    view_args(&call, dst);
+    kvri_ocl_call_view(&call, src);
+    kvri_ocl_call_view(&call, dst);
     kvri_ocl_call_u32(&call, tensor->cols);
     kvri_ocl_call_u32(&call, rows);
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
@@ -148,6 +141,7 @@ static uint32_t queries_per_item(const kvr_opencl *cl, uint32_t rows) {
 
 static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
                                 uint32_t first_token) {
+    kvri_ocl_matmul_changed(cl, dst.tensor);
     const kvri_ocl_session *session = cl->session;
     const uint32_t group = session->n_heads / session->n_kv_heads;
     uint32_t t = 0;
@@ -156,10 +150,10 @@ static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32
         const kvr_view from = {q.tensor, q.row + t};
         const kvr_view to = {dst.tensor, dst.row + t};
         kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ATTENTION + tensor_of(cl, k)->type);
-        view_args(&call, from);
+        kvri_ocl_call_view(&call, from);
         kvri_ocl_call_mem(&call, tensor_of(cl, k)->buffer);
         kvri_ocl_call_mem(&call, tensor_of(cl, v)->buffer);
-        view_args(&call, to);
+        kvri_ocl_call_view(&call, to);
         kvri_ocl_call_u32(&call, session->n_heads);
         kvri_ocl_call_u32(&call, session->n_kv_heads);
         kvri_ocl_call_u32(&call, here);
@@ -180,10 +174,11 @@ static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32
 }
 
 static kvr_status put_silu_mul(kvr_opencl *cl, kvr_view gate, kvr_view up, uint32_t rows) {
+    kvri_ocl_matmul_changed(cl, gate.tensor);
     const uint32_t cols = tensor_of(cl, gate.tensor)->cols;
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_SILU_MUL);
-    view_args(&call, gate);
-    view_args(&call, up);
+    kvri_ocl_call_view(&call, gate);
+    kvri_ocl_call_view(&call, up);
     kvri_ocl_call_u32(&call, cols);
     kvri_ocl_call_u32(&call, rows);
     return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "silu_mul could not be enqueued");
@@ -239,9 +234,7 @@ static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src
         !has(cl, weight, KVR_ROLE_MATRIX) || tensor_of(cl, weight)->cols != tensor_of(cl, src.tensor)->cols ||
         tensor_of(cl, weight)->rows != tensor_of(cl, dst.tensor)->cols || (path == KVR_PATH_DECODE && rows > 1))
         return refuse(cl, "matmul: tensors or rows do not fit");
-    if (rows == 0) return KVR_OK;
-    if (path == KVR_PATH_DECODE) return put_matvec(cl, dst, weight, src, rows, add);
-    return kvri_ocl_gemm_run(cl, dst, weight, src, rows, add);
+    return rows == 0 ? KVR_OK : kvri_ocl_matmul_run(cl, dst, weight, src, rows, path, add);
 }
 
 static kvr_status rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
@@ -301,8 +294,7 @@ void kvri_ocl_ops_table(kvr_backend *out) {
 static kvr_status warm_weight(kvr_opencl *cl, uint32_t weight, uint32_t work) {
     const kvr_view view = {work, 0};
     KVRI_TRY(put_embed(cl, view, weight, NULL, 0));
-    KVRI_TRY(put_matvec(cl, view, weight, view, 0, 0));
-    return kvri_ocl_gemm_warm_up(cl, view, weight);
+    return kvri_ocl_matmul_warm_up(cl, view, weight);
 }
 
 static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work) {

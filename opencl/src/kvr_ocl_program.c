@@ -11,9 +11,12 @@
 #include "kvr/kvr_version.h"
 #include "kvr_ocl_source.h"
 
-/* weight.cl once per weight type, attention.cl once per KV type. */
+/* weight.cl, matvec.cl and product.cl once per weight type, product_int.cl per type of 4 or 8 bits, attention.cl per KV
+ * type. */
 #define PIECE_OF_TYPE(type)                                                                                            \
-    "#define DT(name) name##_" #type "\n", kvri_ocl_source_weight, kvri_ocl_source_matvec, "\n#undef DT\n"
+    "#define DT(name) name##_" #type "\n", kvri_ocl_source_weight, kvri_ocl_source_matvec, kvri_ocl_source_product,   \
+        "\n#undef DT\n"
+#define PIECE_OF_INTEGERS(type) "#define DT(name) name##_" #type "\n", kvri_ocl_source_product_int, "\n#undef DT\n"
 #define PIECE_OF_KV(suffix, type, load)                                                                                \
     "#define KV(name) name##_" #suffix "\n#define KVT " #type "\n#define KV_LOAD(p) " #load "(p)\n",                   \
         kvri_ocl_source_attention, kvri_ocl_source_attention_tile, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
@@ -21,14 +24,18 @@
 static const char *const pieces[] = {
     kvri_ocl_source_common,
     "\n",
+    kvri_ocl_source_dot,
+    "\n",
     kvri_ocl_source_dtype,
+    "\n",
+    kvri_ocl_source_gemm,
     "\n",
     PIECE_OF_TYPE(f32),
     PIECE_OF_TYPE(f16),
     PIECE_OF_TYPE(q4_0),
     PIECE_OF_TYPE(q8_0),
-    kvri_ocl_source_gemm,
-    "\n",
+    PIECE_OF_INTEGERS(q4_0),
+    PIECE_OF_INTEGERS(q8_0),
     kvri_ocl_source_vector,
     "\n",
     PIECE_OF_KV(f32, float, VLOADW),
@@ -39,10 +46,13 @@ static const char *const pieces[] = {
 #define OPTIONS_CAP 256u
 
 static void options_of(const kvr_opencl *cl, const kvri_ocl_session *session, char *out) {
-    snprintf(out, OPTIONS_CAP, "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu%s",
+    snprintf(out, OPTIONS_CAP,
+             "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu -DKVR_DOT_ROWS=%uu "
+             "-DKVR_PANEL_K=%uu -DKVR_DOT=%u%s",
              (unsigned)session->head_dim, (unsigned)cl->limits.is_cpu,
              (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows,
-             (unsigned)cl->limits.tile_vecs, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+             (unsigned)cl->limits.tile_vecs, (unsigned)cl->limits.dot_rows, (unsigned)cl->limits.panel_k,
+             (unsigned)cl->limits.dot, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
 /* Two 64-bit hashes from different starts: the first names the file, both are checked. */

@@ -44,9 +44,10 @@ static kvr_status check_room(const kvr_opencl *cl, const kvr_backend_size *size,
 }
 
 /* The kernels run once before open returns, so that no driver compiles later. */
-static kvr_status prepare(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error) {
+static kvr_status prepare(kvr_opencl *cl, kvri_ocl_session *session, const kvr_backend_need *need, kvr_error *error) {
     KVRI_TRY(kvri_ocl_program_open(cl, session, error));
-    KVRI_TRY(kvri_ocl_gemm_check(cl, session, error));
+    KVRI_TRY(kvri_ocl_weights_upload(cl, session, need, error));
+    KVRI_TRY(kvri_ocl_clblast_check(cl, session, error));
     const kvr_status status = kvri_ocl_ops_warm_up(cl);
     if (status != KVR_OK) return kvri_ocl_fail(error, status, cl->last.text, (cl_int)cl->last.native);
     kvri_ocl_program_keep(cl, session);
@@ -69,7 +70,7 @@ static kvr_status session_open(void *user, const kvr_backend_need *need, void *m
                            layout.host_bytes, mem_bytes);
     KVRI_TRY(check_room(cl, &size, error));
     kvr_status status = kvri_ocl_memory_open(cl, need, &layout, mem, &cl->session, error);
-    if (status == KVR_OK) status = prepare(cl, cl->session, error);
+    if (status == KVR_OK) status = prepare(cl, cl->session, need, error);
     if (status != KVR_OK) kvri_ocl_session_close(cl);
     return status;
 }

@@ -5,10 +5,13 @@
 #define KVR_OCL_SOURCE_H
 
 extern const char kvri_ocl_source_common[];
+extern const char kvri_ocl_source_dot[];
 extern const char kvri_ocl_source_dtype[];
 extern const char kvri_ocl_source_weight[];
 extern const char kvri_ocl_source_matvec[];
 extern const char kvri_ocl_source_gemm[];
+extern const char kvri_ocl_source_product[];
+extern const char kvri_ocl_source_product_int[];
 extern const char kvri_ocl_source_vector[];
 extern const char kvri_ocl_source_attention[];
 extern const char kvri_ocl_source_attention_tile[];

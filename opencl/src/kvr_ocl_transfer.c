@@ -12,7 +12,7 @@ static const kvri_ocl_tensor *range_of(const kvr_opencl *cl, kvr_view view, uint
                                        size_t *out_bytes) {
     if (view.tensor >= cl->session->n_tensors) return NULL;
     const kvri_ocl_tensor *tensor = &cl->session->tensors[view.tensor];
-    if (view.row > tensor->rows || rows > tensor->rows - view.row) return NULL;
+    if (tensor->role == KVR_ROLE_MATRIX || view.row > tensor->rows || rows > tensor->rows - view.row) return NULL;
     *out_at = (size_t)view.row * tensor->row_bytes;
     *out_bytes = (size_t)rows * tensor->row_bytes;
     return tensor;
@@ -26,7 +26,7 @@ static kvr_status transfer_write(void *user, kvr_view dst, uint32_t rows, const 
     const kvri_ocl_tensor *tensor = range_of(cl, dst, rows, &at, &bytes);
     if (tensor == NULL || src == NULL) return kvri_ocl_refused(cl, KVR_ERR_ARG, "write outside a tensor");
     if (bytes == 0) return KVR_OK;
-    if (dst.tensor == cl->session->panel_tensor) cl->session->panel_tensor = cl->session->n_tensors;
+    kvri_ocl_matmul_changed(cl, dst.tensor);
     const cl_int native = clEnqueueWriteBuffer(cl->upload, tensor->buffer, CL_TRUE, at, bytes, src, 0, NULL, NULL);
     return native == CL_SUCCESS ? KVR_OK : kvri_ocl_broken(cl, native, "a write to the device failed");
 }

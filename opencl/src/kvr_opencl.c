@@ -58,13 +58,13 @@ static kvr_status make(kvr_opencl *cl, const kvr_opencl_config *config, kvr_erro
     }
     /* opencl/README.md, "Speed now": on CPU drivers the own kernel is two to four times as fast */
     if (cl->gemm == KVR_OPENCL_GEMM_AUTO) cl->gemm = cl->limits.is_cpu ? KVR_OPENCL_GEMM_OWN : KVR_OPENCL_GEMM_CLBLAST;
-    if (cl->gemm != KVR_OPENCL_GEMM_OWN) kvri_ocl_gemm_prepare(cl);
+    if (cl->gemm != KVR_OPENCL_GEMM_OWN) kvri_ocl_clblast_prepare(cl);
     return KVR_OK;
 }
 
 kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,
                            kvr_opencl **out, kvr_error *error) {
-    static const kvr_opencl_config defaults = {sizeof(kvr_opencl_config), NULL, 0, NULL, 0, 0};
+    static const kvr_opencl_config defaults = {sizeof(kvr_opencl_config), NULL, 0, NULL, 0, 0, 0};
     if (config == NULL) config = &defaults;
     if (out == NULL || mem == NULL || ((uintptr_t)mem & 63u) != 0)
         return kvri_fail(error, KVR_ERR_ARG, "opencl",
@@ -74,11 +74,14 @@ kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config 
                            sizeof(kvr_opencl), mem_bytes);
     if (config->gemm > KVR_OPENCL_GEMM_OWN)
         return kvri_fail(error, KVR_ERR_ARG, "opencl", "gemm is auto, clblast or own (0, 1, 2)");
+    if (config->precision > KVR_OPENCL_PRECISION_INTEGER)
+        return kvri_fail(error, KVR_ERR_ARG, "opencl", "precision is fast, exact or integer (0, 1, 2)");
     kvr_opencl cl;
     memset(&cl, 0, sizeof cl);
     cl.cache_dir = config->cache_dir;
     cl.memory_limit_bytes = config->memory_limit_bytes;
     cl.gemm = config->gemm;
+    cl.precision = config->precision;
     if (port != NULL) cl.port = *port;
     const kvr_status status = make(&cl, config, error);
     if (status != KVR_OK) {

@@ -61,6 +61,7 @@ static kvr_status open_object(rig *r, const kvr_opencl_config *config, kvr_error
     port.log = remember;
     logged[0] = 0;
     if (mine.device == NULL) mine.device = rig_device();
+    if (mine.precision == KVR_OPENCL_PRECISION_FAST) mine.precision = KVR_OPENCL_PRECISION_EXACT;
     r->opencl_mem = rig_alloc(kvr_opencl_bytes());
     const kvr_status status = kvr_opencl_open(r->opencl_mem, kvr_opencl_bytes(), &mine, &port, &r->opencl, error);
     if (status == KVR_OK) kvr_opencl_backend(r->opencl, &r->sides[0].backend);
@@ -146,6 +147,10 @@ static void the_object_takes_exactly_its_bytes(void **state) {
     assert_int_equal(kvr_opencl_open(mem, kvr_opencl_bytes(), &config, NULL, &opencl, &error), KVR_ERR_ARG);
     memset(&error, 0, sizeof error);
     config.gemm = 0;
+    config.precision = 3;
+    assert_int_equal(kvr_opencl_open(mem, kvr_opencl_bytes(), &config, NULL, &opencl, &error), KVR_ERR_ARG);
+    memset(&error, 0, sizeof error);
+    config.precision = 0;
     assert_int_equal(kvr_opencl_open(mem, kvr_opencl_bytes(), &config, NULL, &opencl, &error), KVR_OK);
     for (size_t i = 0; i < 64; i++) assert_int_equal(mem[kvr_opencl_bytes() + i], 0x5a);
     kvr_opencl_close(opencl);

@@ -21,20 +21,36 @@ typedef struct product_case {
     uint32_t N, K, rows, src_row, dst_row;
     kvr_path path;
     int add;
+    int integers; /* the OpenCL side quantises activations */
 } product_case;
+
+/* Activations as the integer products take them: 8 bits and a scale per 32, by the formula of product_int.cl. */
+static void quantise(const float *x, uint32_t n, double *out) {
+    for (uint32_t b = 0; b < n; b += 32) {
+        float most = 0;
+        for (uint32_t i = b; i < b + 32; i++) most = fmaxf(most, fabsf(x[i]));
+        const float inverse = most > 0 ? 127.0f / most : 0.0f;
+        for (uint32_t i = b; i < b + 32; i++) out[i] = (double)nearbyintf(x[i] * inverse) * (double)(most / 127.0f);
+    }
+}
 
 static void check_product(const rig *r, const rig_side *side, const product_case *c, uint32_t weight, uint32_t src,
                           uint32_t dst, const float *x, const float *before) {
     const kvr_view to = {dst, c->dst_row};
     const kvr_view from = {src, c->src_row};
     const uint32_t all = r->tensors[dst].rows;
+    const int integers = c->integers && side == &r->sides[0] && c->dtype != KVR_DTYPE_F32 && c->dtype != KVR_DTYPE_F16;
     float *got = rig_alloc(sizeof(float) * all * c->N);
+    double *row = rig_alloc(sizeof(double) * c->K);
     rig_write(side, src, 0, r->tensors[src].rows, x);
     rig_write(side, dst, 0, all, before);
     rig_ok(side, side->backend.matmul(side->backend.user, to, weight, from, c->rows, c->path, c->add));
     rig_read(side, dst, 0, all, got);
     for (uint32_t t = 0; t < all; t++) {
         const int inside = t >= c->dst_row && t < c->dst_row + c->rows;
+        const float *given = &x[(t - c->dst_row + c->src_row) * c->K];
+        for (uint32_t k = 0; k < c->K && inside && !integers; k++) row[k] = (double)given[k];
+        if (inside && integers) quantise(given, c->K, row);
         for (uint32_t n = 0; n < c->N; n++) {
             const double old = (double)before[t * c->N + n];
             if (!inside) {
@@ -44,17 +60,19 @@ static void check_product(const rig *r, const rig_side *side, const product_case
             double sum = 0;
             double scale = 0;
             for (uint32_t k = 0; k < c->K; k++) {
-                const double p = rig_value(r, weight, n, k) * (double)x[(t - c->dst_row + c->src_row) * c->K + k];
+                const double p = rig_value(r, weight, n, k) * row[k];
                 sum += p;
                 scale += fabs(p);
             }
             close_to(side, (double)got[t * c->N + n], sum + (c->add ? old : 0), scale + fabs(old), t, n);
         }
     }
+    free(row);
     free(got);
 }
 
 static void products(const kvr_opencl_config *config) {
+    const int integers = config != NULL && config->precision == KVR_OPENCL_PRECISION_INTEGER;
     static const struct { uint32_t N, K; } shapes[] = {{64, 64}, {172, 64}, {64, 172}, {512, 64}, {100, 352}, {33, 17}};
     const uint32_t batch = rig_small() ? 5 : 37;
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
@@ -74,10 +92,10 @@ static void products(const kvr_opencl_config *config) {
         rig_fill(before, (size_t)(batch + 3) * N, 6);
         for (size_t d = 0; d < 4; d++) {
             if (weights[d] == RIG_TENSORS) continue;
-            const product_case cases[] = {{types[d], N, K, batch, 0, 0, KVR_PATH_PREFILL, 0},
-                                          {types[d], N, K, 4, 2, 1, KVR_PATH_PREFILL, 1},
-                                          {types[d], N, K, 1, 3, 2, KVR_PATH_DECODE, 0},
-                                          {types[d], N, K, 1, 1, 4, KVR_PATH_DECODE, 1}};
+            const product_case cases[] = {{types[d], N, K, batch, 0, 0, KVR_PATH_PREFILL, 0, integers},
+                                          {types[d], N, K, 4, 2, 1, KVR_PATH_PREFILL, 1, integers},
+                                          {types[d], N, K, 1, 3, 2, KVR_PATH_DECODE, 0, integers},
+                                          {types[d], N, K, 1, 1, 4, KVR_PATH_DECODE, 1, integers}};
             for (size_t c = 0; c < 4; c++)
                 for (size_t side = 0; side < 2; side++)
                     check_product(&r, &r.sides[side], &cases[c], weights[d], src, dst, x, before);
@@ -102,6 +120,15 @@ static void products_of_the_own_kernel_agree_too(void **state) {
     products(&config);
 }
 
+static void products_in_integers_are_those_of_quantised_activations(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    kvr_opencl_config config = {0};
+    config.gemm = KVR_OPENCL_GEMM_OWN;
+    config.precision = KVR_OPENCL_PRECISION_INTEGER;
+    products(&config);
+}
+
 /* 16 MiB panels: 4096 columns of K = 1024, so 4100 rows of weight need two. */
 static void a_weight_larger_than_a_panel_is_cut(void **state) {
     (void)state;
@@ -118,7 +145,7 @@ static void a_weight_larger_than_a_panel_is_cut(void **state) {
     float *before = rig_alloc(sizeof(float) * 4 * N);
     rig_fill(x, 4 * K, 5);
     rig_fill(before, 4 * N, 6);
-    const product_case c = {KVR_DTYPE_Q8_0, N, K, 2, 1, 1, KVR_PATH_PREFILL, 1};
+    const product_case c = {KVR_DTYPE_Q8_0, N, K, 2, 1, 1, KVR_PATH_PREFILL, 1, 0};
     check_product(&r, &r.sides[0], &c, weight, src, dst, x, before);
     free(x);
     free(before);
@@ -140,7 +167,7 @@ static void a_large_batch_is_cut(void **state) {
     float *before = rig_alloc(sizeof(float) * rows * 40);
     rig_fill(x, rows * 48, 5);
     rig_fill(before, rows * 40, 6);
-    const product_case c = {KVR_DTYPE_F16, 40, 48, rows, 0, 0, KVR_PATH_PREFILL, 0};
+    const product_case c = {KVR_DTYPE_F16, 40, 48, rows, 0, 0, KVR_PATH_PREFILL, 0, 0};
     check_product(&r, &r.sides[0], &c, weight, src, dst, x, before);
     free(x);
     free(before);
@@ -509,6 +536,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_with_double_precision),
         cmocka_unit_test(products_of_the_own_kernel_agree_too),
+        cmocka_unit_test(products_in_integers_are_those_of_quantised_activations),
         cmocka_unit_test(a_weight_larger_than_a_panel_is_cut),
         cmocka_unit_test(a_large_batch_is_cut),
         cmocka_unit_test(embedding_rows_are_exact),

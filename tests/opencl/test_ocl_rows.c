@@ -20,10 +20,11 @@ static uint32_t tokens(void) {
     return rig_small() ? 11 : 150;
 }
 
-static void open_rig(rig *r, uint32_t batch, uint32_t gemm) {
+static void open_rig(rig *r, uint32_t batch, uint32_t gemm, uint32_t precision) {
     const uint32_t T = tokens();
     kvr_opencl_config config = {0};
     config.gemm = gemm;
+    config.precision = precision;
     rig_begin(r, batch, T, H, G, D);
     rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F32, N, M);
     rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F16, N, M);
@@ -132,7 +133,7 @@ static void run_cut(const rig *r, const rig_side *b, row_op op, uint32_t count, 
     }
 }
 
-static void check_all_cuts(uint32_t gemm) {
+static void check_all_cuts(uint32_t gemm, uint32_t precision) {
     static const struct {
         const char *name;
         row_op op;
@@ -151,8 +152,8 @@ static void check_all_cuts(uint32_t gemm) {
     float *z = inputs(N, 2);
     float *want = rig_alloc(sizeof(float) * tokens() * N);
     float *got = rig_alloc(sizeof(float) * tokens() * N);
-    open_rig(&whole, tokens(), gemm);
-    open_rig(&small, 3, gemm);
+    open_rig(&whole, tokens(), gemm, precision);
+    open_rig(&small, 3, gemm, precision);
     for (size_t side = 0; side < 2; side++)
         for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++) {
             uint32_t cols = 0;
@@ -180,19 +181,26 @@ static void check_all_cuts(uint32_t gemm) {
 static void a_row_has_the_same_bits_however_the_rows_are_cut(void **state) {
     (void)state;
     if (rig_no_device()) skip();
-    check_all_cuts(KVR_OPENCL_GEMM_CLBLAST);
+    check_all_cuts(KVR_OPENCL_GEMM_CLBLAST, KVR_OPENCL_PRECISION_EXACT);
 }
 
 static void so_it_is_with_the_own_product(void **state) {
     (void)state;
     if (rig_no_device()) skip();
-    check_all_cuts(KVR_OPENCL_GEMM_OWN);
+    check_all_cuts(KVR_OPENCL_GEMM_OWN, KVR_OPENCL_PRECISION_EXACT);
+}
+
+static void and_with_the_products_in_integers(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    check_all_cuts(KVR_OPENCL_GEMM_OWN, KVR_OPENCL_PRECISION_INTEGER);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_has_the_same_bits_however_the_rows_are_cut),
         cmocka_unit_test(so_it_is_with_the_own_product),
+        cmocka_unit_test(and_with_the_products_in_integers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

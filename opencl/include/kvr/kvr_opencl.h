@@ -22,6 +22,15 @@ typedef enum kvr_opencl_gemm {
     KVR_OPENCL_GEMM_OWN = 2      /* the own kernel: no CLBlast compile at first start, no padded copies */
 } kvr_opencl_gemm;
 
+/* Whether products with 4 and 8 bit weights may quantise activations to 8 bits (a scale per 32) and run in integers. Either
+ * way a row's bits do not depend on its neighbours, so a chain of equal boards answers as one board does. */
+typedef enum kvr_opencl_precision {
+    KVR_OPENCL_PRECISION_FAST = 0,   /* yes, where the device has an instruction for it: x86 VNNI on PoCL,
+                                      * cl_khr_integer_dot_product, cl_arm_integer_dot_product_accumulate_int8 */
+    KVR_OPENCL_PRECISION_EXACT = 1,  /* no: weights become floats */
+    KVR_OPENCL_PRECISION_INTEGER = 2 /* yes, on any device, without an instruction in plain C (slow): for comparing */
+} kvr_opencl_precision;
+
 /* Zero is the default of every field. */
 typedef struct kvr_opencl_config {
     uint32_t struct_bytes;
@@ -35,6 +44,7 @@ typedef struct kvr_opencl_config {
     uint64_t
         memory_limit_bytes; /* most device memory (weights + KV + work + scratch) a session may take; 0 = no limit */
     uint32_t gemm;          /* kvr_opencl_gemm */
+    uint32_t precision;     /* kvr_opencl_precision */
 } kvr_opencl_config;
 
 /* What a device says of itself. Strings are printable copies, cut to fit. */
@@ -65,7 +75,7 @@ size_t kvr_opencl_bytes(void);
 /*
  * Chooses the device, makes context and queues in mem (64-byte aligned, kvr_opencl_bytes long). Cheap: programs are
  * built and device memory is taken by backend->open. config may be NULL (all defaults); port may be NULL (no log) and
- * is copied. mem is unchanged on error. Errors: ARG (device text, gemm), NOMEM (mem), NO_DEVICE (none, or no such one),
+ * is copied. mem is unchanged on error. Errors: ARG (device text, gemm, precision), NOMEM (mem), NO_DEVICE (none, or no such one),
  * DEVICE (native = cl_int).
  */
 kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,

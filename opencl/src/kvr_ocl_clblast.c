@@ -1,8 +1,7 @@
 /*
- * kvr_ocl_gemm.c - dst = src * weight^T for any number of rows: the weight goes panel by panel through a float panel in
- * the layout the product kernel reads, so that quantised weights need no second copy of the model.
+ * kvr_ocl_clblast.c - the tiled product by CLBlast: the weight goes panel by panel through a float panel.
  *
- * With CLBlast (column-major words): A = panel [k_pad][n_pad], B = packed activations [k_pad][t_pad] transposed, C =
+ * In its (column-major) words: A = panel [k_pad][n_pad], B = packed activations [k_pad][t_pad] transposed, C =
  * product [t_pad][n_pad]. These are the layouts of its indirect kernel, and all dimensions are multiples of its tiles,
  * so it runs that one kernel with no copies of its own, and each result is one chain of multiply-adds over k whatever
  * stands beside it: a row's bits do not depend on the number of rows. Its other ("direct") kernel for small sizes is
@@ -20,10 +19,8 @@ typedef struct units {
 } units;
 
 static units units_of(const kvr_opencl *cl) {
-    static const units own = {32, 1, 16};      /* n: the widest register tile */
     static const units cpu = {32, 8, 16};      /* MWG, NWG, KWG below */
     static const units other = {128, 128, 32}; /* multiples of every tile in CLBlast's tables (GEMMK 0) */
-    if (cl->gemm == KVR_OPENCL_GEMM_OWN) return own;
     return cl->limits.is_cpu ? cpu : other;
 }
 
@@ -41,7 +38,7 @@ static CLBlastStatusCode temp_size(const kvr_opencl *cl, size_t n, size_t t, siz
  * Overriding parameters drops CLBlast's compiled kernels of that device, also those that another session of this
  * process uses, so it is done once: the size that CLBlast wants for a shape that fits no tile tells whether it was.
  */
-void kvri_ocl_gemm_prepare(kvr_opencl *cl) {
+void kvri_ocl_clblast_prepare(kvr_opencl *cl) {
     static const char *const names[] = {"GEMMK", "KREG", "KWG", "KWI", "MDIMA", "MDIMC", "MWG", "NDIMB",
                                         "NDIMC", "NWG",  "SA",  "SB",  "STRM",  "STRN",  "VWM", "VWN"};
     /* Tuned on PoCL: work-groups of one, a 32 x 8 tile in registers, no local memory. 65-100 GFLOP/s on two AVX-512
@@ -73,15 +70,21 @@ static uint64_t row_chunk(const kvr_opencl *cl, uint32_t batch_tokens) {
     return pad(kvri_min(batch_tokens, KVRI_OCL_ROW_CHUNK), units_of(cl).t);
 }
 
-kvri_ocl_split kvri_ocl_gemm_split(const kvr_opencl *cl, uint32_t batch_tokens, uint32_t cols) {
+/* How a weight [rows][cols] is cut. */
+typedef struct split {
+    uint32_t k_pad;
+    uint32_t panel_cols; /* rows of the weight per panel, a multiple of the padding unit */
+} split;
+
+static split split_of(const kvr_opencl *cl, uint32_t batch_tokens, uint32_t cols) {
     const units unit = units_of(cl);
     const uint64_t k_pad = pad(cols, unit.k);
     uint64_t longest = k_pad;
-    if (cl->gemm != KVR_OPENCL_GEMM_OWN && row_chunk(cl, batch_tokens) > longest) longest = row_chunk(cl, batch_tokens);
+    if (row_chunk(cl, batch_tokens) > longest) longest = row_chunk(cl, batch_tokens);
     uint64_t panel_cols = KVRI_OCL_PANEL_BYTES / (longest * sizeof(float)) / unit.n * unit.n;
     if (panel_cols == 0) panel_cols = unit.n;
-    const kvri_ocl_split split = {(uint32_t)k_pad, (uint32_t)panel_cols};
-    return split;
+    const split whole = {(uint32_t)k_pad, (uint32_t)panel_cols};
+    return whole;
 }
 
 static void grow(uint64_t *bytes, uint64_t rows, uint64_t cols) {
@@ -89,37 +92,29 @@ static void grow(uint64_t *bytes, uint64_t rows, uint64_t cols) {
     if (wanted > *bytes) *bytes = wanted;
 }
 
-kvr_status kvri_ocl_gemm_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
-                                 kvr_error *error) {
+kvr_status kvri_ocl_clblast_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                    kvr_error *error) {
     const units unit = units_of(cl);
     const uint64_t t_pad = row_chunk(cl, need->batch_tokens);
     uint64_t asked_n = 0;
     uint64_t asked_k = 0;
-    for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++) scratch_bytes[i] = 0;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
         if (desc->role != KVR_ROLE_MATRIX) continue;
-        const kvri_ocl_split split = kvri_ocl_gemm_split(cl, need->batch_tokens, desc->cols);
-        const uint64_t n_pad = pad(kvri_min(desc->rows, split.panel_cols), unit.n);
-        grow(&scratch_bytes[KVRI_OCL_PANEL], n_pad, split.k_pad);
-        if (cl->gemm == KVR_OPENCL_GEMM_OWN) continue;
-        grow(&scratch_bytes[KVRI_OCL_PACKED], t_pad, split.k_pad);
+        const split cut = split_of(cl, need->batch_tokens, desc->cols);
+        const uint64_t n_pad = pad(kvri_min(desc->rows, cut.panel_cols), unit.n);
+        grow(&scratch_bytes[KVRI_OCL_PANEL], n_pad, cut.k_pad);
+        grow(&scratch_bytes[KVRI_OCL_PACKED], t_pad, cut.k_pad);
         grow(&scratch_bytes[KVRI_OCL_PRODUCT], t_pad, n_pad);
-        if (n_pad == asked_n && split.k_pad == asked_k) continue;
+        if (n_pad == asked_n && cut.k_pad == asked_k) continue;
         asked_n = n_pad;
-        asked_k = split.k_pad;
+        asked_k = cut.k_pad;
         size_t temp = 0;
-        if (temp_size(cl, (size_t)n_pad, (size_t)t_pad, split.k_pad, &temp) != CLBlastSuccess)
+        if (temp_size(cl, (size_t)n_pad, (size_t)t_pad, cut.k_pad, &temp) != CLBlastSuccess)
             return kvri_fail(error, KVR_ERR_DEVICE, "opencl",
                              "CLBlast does not tell its scratch size: choose the own product kernel (gemm = own)");
         if (temp > scratch_bytes[KVRI_OCL_TEMP]) scratch_bytes[KVRI_OCL_TEMP] = temp;
     }
-    for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)
-        if (scratch_bytes[i] > cl->limits.max_alloc_bytes)
-            return kvri_fail_n(error, KVR_ERR_NOMEM, "opencl",
-                               "scratch of the tiled product is larger than one buffer of this device can be: lower "
-                               "batch_tokens",
-                               scratch_bytes[i], cl->limits.max_alloc_bytes);
     return KVR_OK;
 }
 
@@ -167,7 +162,7 @@ static int is_known_product(const kvr_opencl *cl, cl_mem product, units unit) {
     return 1;
 }
 
-kvr_status kvri_ocl_gemm_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error) {
+kvr_status kvri_ocl_clblast_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error) {
     session->use_clblast = 0;
     if (cl->gemm == KVR_OPENCL_GEMM_OWN || session->scratch[KVRI_OCL_PANEL] == NULL) return KVR_OK;
     const units unit = units_of(cl);
@@ -188,14 +183,11 @@ static kvr_status unpack(kvr_opencl *cl, uint32_t weight, uint32_t first, uint32
     const kvri_ocl_tensor *tensor = &session->tensors[weight];
     if (n_pad != 0 && session->panel_tensor == weight && session->panel_first == first) return KVR_OK;
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_UNPACK + tensor->type);
-    kvri_ocl_call_mem(&call, tensor->buffer);
-    kvri_ocl_call_u32(&call, tensor->row_bytes);
-    kvri_ocl_call_u32(&call, tensor->rows);
-    kvri_ocl_call_u32(&call, tensor->cols);
-    kvri_ocl_call_u32(&call, first);
+    kvri_ocl_call_weight(&call, tensor);
+    kvri_ocl_call_u32(&call, first / 16u);
+    kvri_ocl_call_u32(&call, (uint32_t)kvri_ceil_div(tensor->rows, 16));
     kvri_ocl_call_u32(&call, n_pad);
     kvri_ocl_call_u32(&call, k_pad);
-    kvri_ocl_call_u32(&call, (uint32_t)session->use_clblast);
     kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_PANEL]);
     session->panel_tensor = session->n_tensors;
     KVRI_TRY(kvri_ocl_call_run(&call, n_pad / 16u, kvri_ceil_div(k_pad, 256), "unpack could not be enqueued"));
@@ -239,46 +231,22 @@ static kvr_status unpad(kvr_opencl *cl, const target *to, uint32_t n_pad, uint32
     return kvri_ocl_call_run(&call, kvri_ceil_div(to->count, 256), rows, "unpad could not be enqueued");
 }
 
-static kvr_status own_product(kvr_opencl *cl, const target *to, kvr_view src, uint32_t rows, uint32_t k_pad) {
-    const kvri_ocl_tensor *from = &cl->session->tensors[src.tensor];
-    const kvri_ocl_tensor *tensor = &cl->session->tensors[to->dst.tensor];
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_GEMM_OWN);
-    kvri_ocl_call_mem(&call, cl->session->scratch[KVRI_OCL_PANEL]);
-    kvri_ocl_call_u32(&call, k_pad);
-    kvri_ocl_call_u32(&call, from->cols);
-    kvri_ocl_call_mem(&call, from->buffer);
-    kvri_ocl_call_u32(&call, src.row);
-    kvri_ocl_call_u32(&call, rows);
-    kvri_ocl_call_mem(&call, tensor->buffer);
-    kvri_ocl_call_u32(&call, to->dst.row);
-    kvri_ocl_call_u32(&call, tensor->cols);
-    kvri_ocl_call_u32(&call, to->first);
-    kvri_ocl_call_u32(&call, to->count);
-    kvri_ocl_call_u32(&call, to->add != 0);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(rows, cl->limits.tile_rows),
-                             kvri_ceil_div(to->count, 16u * cl->limits.tile_vecs), "gemm_own could not be enqueued");
-}
-
-kvr_status kvri_ocl_gemm_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
+kvr_status kvri_ocl_clblast_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
     const kvri_ocl_session *session = cl->session;
     const kvri_ocl_tensor *tensor = &session->tensors[weight];
     const units unit = units_of(cl);
-    const kvri_ocl_split split = kvri_ocl_gemm_split(cl, session->batch_tokens, tensor->cols);
-    for (uint32_t first = 0; first < tensor->rows; first += split.panel_cols) {
-        const uint32_t count = (uint32_t)kvri_min(split.panel_cols, tensor->rows - first);
+    const split cut = split_of(cl, session->batch_tokens, tensor->cols);
+    for (uint32_t first = 0; first < tensor->rows; first += cut.panel_cols) {
+        const uint32_t count = (uint32_t)kvri_min(cut.panel_cols, tensor->rows - first);
         const uint32_t n_pad = (uint32_t)pad(count, unit.n);
-        KVRI_TRY(unpack(cl, weight, first, n_pad, split.k_pad));
+        KVRI_TRY(unpack(cl, weight, first, n_pad, cut.k_pad));
         for (uint32_t t = 0; t < rows; t += KVRI_OCL_ROW_CHUNK) {
             const uint32_t here = (uint32_t)kvri_min(KVRI_OCL_ROW_CHUNK, rows - t);
             const kvr_view from = {src.tensor, src.row + t};
             const target to = {{dst.tensor, dst.row + t}, first, count, add};
-            if (!session->use_clblast) {
-                KVRI_TRY(own_product(cl, &to, from, here, split.k_pad));
-                continue;
-            }
             const uint32_t t_pad = (uint32_t)pad(here, unit.t);
-            if (first == 0 || rows > KVRI_OCL_ROW_CHUNK) KVRI_TRY(pack(cl, from, here, t_pad, split.k_pad));
-            const CLBlastStatusCode status = clblast_product(cl, session, n_pad, t_pad, split.k_pad);
+            if (first == 0 || rows > KVRI_OCL_ROW_CHUNK) KVRI_TRY(pack(cl, from, here, t_pad, cut.k_pad));
+            const CLBlastStatusCode status = clblast_product(cl, session, n_pad, t_pad, cut.k_pad);
             if (status != CLBlastSuccess) return kvri_ocl_broken(cl, status, "CLBlast reported a failure");
             KVRI_TRY(unpad(cl, &to, n_pad, here));
         }
@@ -286,11 +254,10 @@ kvr_status kvri_ocl_gemm_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_
     return KVR_OK;
 }
 
-kvr_status kvri_ocl_gemm_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight) {
+kvr_status kvri_ocl_clblast_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight) {
     const target to = {work, 0, 0, 0};
     KVRI_TRY(unpack(cl, weight, 0, 0, 0));
     cl->session->panel_tensor = cl->session->n_tensors;
-    if (!cl->session->use_clblast) return own_product(cl, &to, work, 0, 0);
     KVRI_TRY(pack(cl, work, 0, 0, 0));
     return unpad(cl, &to, 0, 0);
 }

@@ -1,0 +1,50 @@
+/*
+ * dot.cl - dot4x8: the one integer primitive. Lane i of the result is acc[i] + sum over j of w[i].byte[j] * x.byte[j]; x is
+ * four signed bytes, the same for all lanes. Bytes of w are weights + KVR_DOT_OFFSET, so unsigned, or signed when the
+ * offset is 0. The host chooses the variant by what device and CPU say of themselves (kvr_ocl_device.c), never by trial.
+ */
+#define KVR_DOT_PLAIN 0 /* C */
+#define KVR_DOT_VNNI 1  /* x86 vpdpbusd on 512 bits; asm because PoCL's code generator does not know the builtin */
+#define KVR_DOT_KHR 2   /* cl_khr_integer_dot_product */
+#define KVR_DOT_ARM 3   /* cl_arm_integer_dot_product_accumulate_int8 (Mali) */
+
+#define KVR_EACH16(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(a) OP(b) OP(c) OP(d) OP(e) OP(f)
+
+#if KVR_DOT == KVR_DOT_VNNI
+#define KVR_DOT_OFFSET 128
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
+    return acc;
+}
+#elif KVR_DOT == KVR_DOT_KHR
+#pragma OPENCL EXTENSION cl_khr_integer_dot_product : enable
+#define KVR_DOT_OFFSET 128
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    const uint four = as_uint(*x);
+#define KVR_LANE(i) acc.s##i += dot_4x8packed_us_int(w.s##i, four);
+    KVR_EACH16(KVR_LANE)
+#undef KVR_LANE
+    return acc;
+}
+#elif KVR_DOT == KVR_DOT_ARM
+#pragma OPENCL EXTENSION cl_arm_integer_dot_product_accumulate_int8 : enable
+#define KVR_DOT_OFFSET 0
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    const char4 four = as_char4(*x);
+#define KVR_LANE(i) acc.s##i = arm_dot_acc(as_char4(w.s##i), four, acc.s##i);
+    KVR_EACH16(KVR_LANE)
+#undef KVR_LANE
+    return acc;
+}
+#else
+#define KVR_DOT_OFFSET 0
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    const int four = *x;
+    const int16 v = as_int16(w);
+    acc += (v << 24 >> 24) * (four << 24 >> 24);
+    acc += (v << 16 >> 24) * (four << 16 >> 24);
+    acc += (v << 8 >> 24) * (four << 8 >> 24);
+    acc += (v >> 24) * (four >> 24);
+    return acc;
+}
+#endif

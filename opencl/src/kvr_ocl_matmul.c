@@ -1,0 +1,147 @@
+/*
+ * kvr_ocl_matmul.c - dst = src * weight^T: which product runs, and the own ones.
+ *
+ *              prefill                                      decode (one row)
+ *   gemm own   integer product, or float product            integer or float matvec
+ *   CLBlast    CLBlast                                      integer or float matvec
+ *
+ * Integers where precision allows them, the weight has 4 or 8 bits and the device has an instruction for them. The choice
+ * depends on weight and path only, never on the number of rows.
+ */
+#include "kvr_ocl.h"
+
+#include "kvr_checked.h"
+
+#define CHUNK 256u /* KVR_CHUNK of common.cl */
+#define QUANT_BLOCK 32u
+
+static int in_integers(const kvr_opencl *cl, uint32_t type) {
+    if (type != KVRI_OCL_Q4_0 && type != KVRI_OCL_Q8_0) return 0;
+    if (cl->precision == KVR_OPENCL_PRECISION_INTEGER) return 1;
+    return cl->precision == KVR_OPENCL_PRECISION_FAST && cl->limits.dot != 0;
+}
+
+kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                   kvr_error *error) {
+    uint64_t blocks = 0; /* of the widest row */
+    for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++) scratch_bytes[i] = 0;
+    for (uint32_t i = 0; i < need->n_tensors; i++) {
+        const kvr_tensor_desc *desc = &need->tensors[i];
+        if (desc->role == KVR_ROLE_MATRIX && in_integers(cl, kvri_ocl_memory_type(desc->dtype)) &&
+            desc->cols / QUANT_BLOCK > blocks)
+            blocks = desc->cols / QUANT_BLOCK;
+    }
+    blocks *= need->batch_tokens; /* below 2^23 * 2^12 */
+    scratch_bytes[KVRI_OCL_QUANT] = blocks * QUANT_BLOCK;
+    scratch_bytes[KVRI_OCL_QSCALE] = blocks * sizeof(cl_float);
+    scratch_bytes[KVRI_OCL_QSUM] = blocks * sizeof(cl_int);
+    scratch_bytes[KVRI_OCL_STAGING] = kvri_ocl_weights_staging(need);
+    if (cl->gemm != KVR_OPENCL_GEMM_OWN) KVRI_TRY(kvri_ocl_clblast_scratch(cl, need, scratch_bytes, error));
+    for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)
+        if (scratch_bytes[i] > cl->limits.max_alloc_bytes)
+            return kvri_fail_n(error, KVR_ERR_NOMEM, "opencl",
+                               "scratch of the products is larger than one buffer of this device can be: lower "
+                               "batch_tokens",
+                               scratch_bytes[i], cl->limits.max_alloc_bytes);
+    return KVR_OK;
+}
+
+void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor) {
+    if (cl->session->quant_view.tensor == tensor) cl->session->quant_view.tensor = cl->session->n_tensors;
+}
+
+/* Once for all weights that are multiplied with the same rows. */
+static kvr_status quantise(kvr_opencl *cl, kvr_view src, uint32_t rows) {
+    kvri_ocl_session *session = cl->session;
+    const uint32_t cols = session->tensors[src.tensor].cols;
+    if (rows != 0 && session->quant_view.tensor == src.tensor && session->quant_view.row == src.row &&
+        session->quant_rows >= rows)
+        return KVR_OK;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_QUANTISE);
+    kvri_ocl_call_view(&call, src);
+    kvri_ocl_call_u32(&call, cols);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QUANT]);
+    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QSCALE]);
+    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QSUM]);
+    session->quant_view.tensor = session->n_tensors;
+    KVRI_TRY(kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "quant could not be enqueued"));
+    session->quant_view = src;
+    session->quant_rows = rows;
+    return KVR_OK;
+}
+
+static void source_args(kvri_ocl_call *call, kvr_view src, int integers) {
+    const kvri_ocl_session *session = call->cl->session;
+    if (!integers) {
+        kvri_ocl_call_u32(call, session->tensors[src.tensor].cols);
+        kvri_ocl_call_view(call, src);
+        return;
+    }
+    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QUANT]);
+    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QSCALE]);
+    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QSUM]);
+}
+
+/* The number of the integer kernel of a type. */
+static uint32_t integer_kernel(uint32_t q4_0, uint32_t type) {
+    return q4_0 + type - KVRI_OCL_Q4_0;
+}
+
+/* Rows of a work-item: all of them, so that a strip of the weight is read once; fewer where the strips alone would not
+ * occupy the device. */
+static uint32_t rows_of_item(const kvr_opencl *cl, uint32_t strips, uint32_t rows, uint32_t tile_rows) {
+    const uint64_t wanted = 8ull * (cl->info.compute_units == 0 ? 1 : cl->info.compute_units);
+    if (!cl->limits.is_cpu) return tile_rows;
+    const uint64_t groups = kvri_ceil_div(wanted, strips);
+    return (uint32_t)kvri_ceil_div(kvri_ceil_div(rows == 0 ? 1 : rows, groups), tile_rows) * tile_rows;
+}
+
+static kvr_status product(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
+    const kvri_ocl_tensor *tensor = &cl->session->tensors[weight];
+    const int integers = in_integers(cl, tensor->type);
+    const uint32_t tile_rows = integers ? cl->limits.dot_rows : cl->limits.tile_rows;
+    const uint32_t strips = (uint32_t)kvri_ceil_div(tensor->rows, 16u * cl->limits.tile_vecs);
+    const uint32_t item_rows = rows_of_item(cl, strips, rows, tile_rows);
+    if (integers) KVRI_TRY(quantise(cl, src, rows));
+    kvri_ocl_call call = kvri_ocl_call_begin(
+        cl, integers ? integer_kernel(KVRI_OCL_GEMM_INT_Q4_0, tensor->type) : KVRI_OCL_GEMM + tensor->type);
+    kvri_ocl_call_weight(&call, tensor);
+    source_args(&call, src, integers);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_view(&call, dst);
+    kvri_ocl_call_u32(&call, tensor->rows);
+    kvri_ocl_call_u32(&call, add != 0);
+    kvri_ocl_call_u32(&call, item_rows);
+    return kvri_ocl_call_run(&call, strips, kvri_ceil_div(rows, item_rows), "the product could not be enqueued");
+}
+
+static kvr_status matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
+    const kvri_ocl_tensor *tensor = &cl->session->tensors[weight];
+    const int integers = in_integers(cl, tensor->type);
+    if (integers) KVRI_TRY(quantise(cl, src, rows));
+    kvri_ocl_call call = kvri_ocl_call_begin(
+        cl, integers ? integer_kernel(KVRI_OCL_MATVEC_INT_Q4_0, tensor->type) : KVRI_OCL_MATVEC + tensor->type);
+    kvri_ocl_call_weight(&call, tensor);
+    source_args(&call, src, integers);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_view(&call, dst);
+    kvri_ocl_call_u32(&call, tensor->rows);
+    kvri_ocl_call_u32(&call, add != 0);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, 16), 1, "matvec could not be enqueued");
+}
+
+kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
+                               kvr_path path, int add) {
+    kvri_ocl_matmul_changed(cl, dst.tensor);
+    if (path == KVR_PATH_DECODE) return matvec(cl, dst, weight, src, rows, add);
+    if (cl->session->use_clblast) return kvri_ocl_clblast_run(cl, dst, weight, src, rows, add);
+    return product(cl, dst, weight, src, rows, add);
+}
+
+kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight) {
+    KVRI_TRY(matvec(cl, work, weight, work, 0, 0));
+    kvri_ocl_matmul_changed(cl, work.tensor);
+    if (cl->session->use_clblast) return kvri_ocl_clblast_warm_up(cl, work, weight);
+    return product(cl, work, weight, work, 0, 0);
+}
