@@ -7,6 +7,7 @@
  */
 #ifndef QUANT_BLOCK
 #define QUANT_BLOCK 32u
+#define NEAREST 12582912.0f /* 1.5 * 2^23: floats from here on are whole, so adding it rounds to nearest even */
 
 /*
  * Rows of src as bytes: x [rows][K], with scale and sum [rows][K / 32]. Round to nearest even; a block's largest value
@@ -26,14 +27,14 @@ kernel void quantise(global const float *src, uint src_row, uint K, uint rows, g
         const float4 m4 = fmax(m8.lo, m8.hi);
         const float most = fmax(fmax(m4.x, m4.y), fmax(m4.z, m4.w));
         const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        const int16 q_lo = convert_int16_rte(lo * inverse);
-        const int16 q_hi = convert_int16_rte(hi * inverse);
+        const int16 q_lo = as_int16(fma(lo, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
+        const int16 q_hi = as_int16(fma(hi, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
         const int16 s = q_lo + q_hi;
         const int8 s8 = s.lo + s.hi;
         const int4 s4 = s8.lo + s8.hi;
         const size_t block = (size_t)t * (K / QUANT_BLOCK) + k / QUANT_BLOCK;
-        vstore16(convert_char16_sat(q_lo), 0, x + block * QUANT_BLOCK);
-        vstore16(convert_char16_sat(q_hi), 1, x + block * QUANT_BLOCK);
+        vstore16(convert_char16(q_lo), 0, x + block * QUANT_BLOCK);
+        vstore16(convert_char16(q_hi), 1, x + block * QUANT_BLOCK);
         x_scale[block] = most / 127.0f;
         x_sum[block] = s4.x + s4.y + s4.z + s4.w;
     }

@@ -22,21 +22,47 @@ kernel void rms_norm(global const float *src, uint src_row, global float *dst, u
     for (; i < M; i++) y[i] = x[i] * scale * vector_at(w, w_half, i);
 }
 
-/* Rotates pair i of every head of row t by (first + t) * freq[i]. x: [rows][heads * KVR_D]. Work-item: one (i, t). */
+/* Rotates pair i of every head of row t by (first + t) * freq[i]. x: [rows][heads * KVR_D]. Work-item: 16 pairs of row t,
+ * whose angles all heads share. */
 kernel void rope(global float *x, uint x_row, global const void *freq, uint freq_half, uint rows, uint heads,
                  uint pairs, uint first) {
-    const uint i = (uint)get_global_id(0);
+    const uint i = (uint)get_global_id(0) * 16u;
     const uint t = (uint)get_global_id(1);
     if (i >= pairs || t >= rows) return;
-    const float angle = (float)(first + t) * vector_at(freq, freq_half, i);
-    const float c = cos(angle);
-    const float s = sin(angle);
+    const uint here = min(16u, pairs - i);
+    float f[16];
+    for (uint p = 0; p < 16u; p++) f[p] = p < here ? vector_at(freq, freq_half, i + p) : 0.0f;
+    const float16 angle = (float)(first + t) * vload16(0, f);
+    const float16 c = cos(angle);
+    const float16 s = sin(angle);
     global float *pair = x + (size_t)(x_row + t) * heads * KVR_D + 2u * i;
-    for (uint h = 0; h < heads; h++, pair += KVR_D) {
-        const float a = pair[0];
-        const float b = pair[1];
-        pair[0] = a * c - b * s;
-        pair[1] = a * s + b * c;
+    if (here == 16u)
+        for (uint h = 0; h < heads; h++, pair += KVR_D) {
+            const float16 lo = vload16(0, pair);
+            const float16 hi = vload16(1, pair);
+            const float16 a = (float16)(lo.even, hi.even);
+            const float16 b = (float16)(lo.odd, hi.odd);
+            const float16 even = a * c - b * s;
+            const float16 odd = a * s + b * c;
+            float16 out;
+            out.even = even.lo;
+            out.odd = odd.lo;
+            vstore16(out, 0, pair);
+            out.even = even.hi;
+            out.odd = odd.hi;
+            vstore16(out, 1, pair);
+        }
+    else {
+        float cs[16], sn[16];
+        vstore16(c, 0, cs);
+        vstore16(s, 0, sn);
+        for (uint h = 0; h < heads; h++, pair += KVR_D)
+            for (uint p = 0; p < here; p++) {
+                const float a = pair[2u * p];
+                const float b = pair[2u * p + 1u];
+                pair[2u * p] = a * cs[p] - b * sn[p];
+                pair[2u * p + 1u] = a * sn[p] + b * cs[p];
+            }
     }
 }
 

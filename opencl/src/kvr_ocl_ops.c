@@ -105,7 +105,7 @@ static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t r
     kvri_ocl_call_u32(&call, n_heads);
     kvri_ocl_call_u32(&call, rope_dims / 2u);
     kvri_ocl_call_u32(&call, first_token);
-    return kvri_ocl_call_run(&call, rope_dims / 2u, rows, "rope could not be enqueued");
+    return kvri_ocl_call_run(&call, kvri_ceil_div(rope_dims, 32), rows, "rope could not be enqueued");
 }
 
 static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t rows) {

@@ -30,7 +30,7 @@ static void quantise(const float *x, uint32_t n, double *out) {
         float most = 0;
         for (uint32_t i = b; i < b + 32; i++) most = fmaxf(most, fabsf(x[i]));
         const float inverse = most > 0 ? 127.0f / most : 0.0f;
-        for (uint32_t i = b; i < b + 32; i++) out[i] = (double)nearbyintf(x[i] * inverse) * (double)(most / 127.0f);
+        for (uint32_t i = b; i < b + 32; i++) out[i] = nearbyint((double)x[i] * (double)inverse) * (double)(most / 127.0f);
     }
 }
 
