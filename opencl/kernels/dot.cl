@@ -7,6 +7,8 @@
 #define KVR_DOT_VNNI 1  /* x86 vpdpbusd on 512 bits; asm because PoCL's code generator does not know the builtin */
 #define KVR_DOT_KHR 2   /* cl_khr_integer_dot_product */
 #define KVR_DOT_ARM 3   /* cl_arm_integer_dot_product_accumulate_int8 (Mali) */
+#define KVR_DOT_VEX 4   /* x86 vpdpbusd on 256 bits (AVX-VNNI) */
+#define KVR_DOT_NEON 5  /* aarch64 sdot (DotProd) */
 
 #define KVR_EACH16(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(a) OP(b) OP(c) OP(d) OP(e) OP(f)
 
@@ -15,6 +17,27 @@
 static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
     return acc;
+}
+#elif KVR_DOT == KVR_DOT_VEX
+#define KVR_DOT_OFFSET 128
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    const int8 four = *x;
+    int8 lo = acc.lo;
+    int8 hi = acc.hi;
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(lo) : "x"(w.lo), "x"(four));
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(hi) : "x"(w.hi), "x"(four));
+    return (int16)(lo, hi);
+}
+#elif KVR_DOT == KVR_DOT_NEON
+#define KVR_DOT_OFFSET 0
+static int4 sdot(int4 acc, uint4 w, int4 four) {
+    __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(four));
+    return acc;
+}
+static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
+    const int4 four = *x;
+    return (int16)(sdot(acc.lo.lo, w.lo.lo, four), sdot(acc.lo.hi, w.lo.hi, four), sdot(acc.hi.lo, w.hi.lo, four),
+                   sdot(acc.hi.hi, w.hi.hi, four));
 }
 #elif KVR_DOT == KVR_DOT_KHR
 #pragma OPENCL EXTENSION cl_khr_integer_dot_product : enable

@@ -4,6 +4,12 @@
 #include "kvr_ocl.h"
 
 #include <string.h>
+#if (defined __x86_64__ || defined __i386__) && defined __GNUC__
+#include <cpuid.h>
+#elif defined __aarch64__ && defined __linux__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 /* More than any board has; the rest is not seen. */
 #define MAX_PLATFORMS 16u
@@ -195,24 +201,36 @@ kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_er
     return KVR_OK;
 }
 
-/* x86 CPUs say by cpuid whether they have vpdpbusd; the driver must also compile for 512-bit vectors. */
-static int has_vnni(int wide) {
+/* KVR_DOT of dot.cl, by what device and CPU say of themselves. The asm forms are for PoCL, whose compiler is clang for the
+ * processor that we run on; 512 bits only where the driver itself says that it compiles for them. */
+enum { DOT_PLAIN = 0, DOT_VNNI = 1, DOT_KHR = 2, DOT_ARM = 3, DOT_VEX = 4, DOT_NEON = 5 };
+
+static uint32_t dot_of_cpu(int wide) {
 #if (defined __x86_64__ || defined __i386__) && defined __GNUC__
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
     __builtin_cpu_init();
-    return wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni");
+    if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni")) return DOT_VNNI;
+    /* leaf 7.1, EAX bit 4: AVX-VNNI, which older compilers do not know by name */
+    if (__builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1u)) return DOT_VEX;
+    return DOT_PLAIN;
+#elif defined __aarch64__ && defined __linux__
+    (void)wide;
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? DOT_NEON : DOT_PLAIN;
 #else
-    return wide && 0;
+    (void)wide;
+    return DOT_PLAIN;
 #endif
 }
 
-/* KVR_DOT of dot.cl, by what device and CPU say of themselves. The asm form is for PoCL, whose compiler is clang for the
- * processor we run on. */
 static uint32_t dot_of(const kvr_opencl *cl, int wide) {
-    enum { PLAIN = 0, VNNI = 1, KHR = 2, ARM = 3 };
-    if (cl->limits.is_cpu) return strstr(cl->info.platform_name, "Portable") != NULL && has_vnni(wide) ? VNNI : PLAIN;
-    if (has_extension(cl->device, "cl_khr_integer_dot_product")) return KHR;
-    if (has_extension(cl->device, "cl_arm_integer_dot_product_accumulate_int8")) return ARM;
-    return PLAIN;
+    if (cl->limits.is_cpu)
+        return strcmp(cl->info.platform_name, "Portable Computing Language") == 0 ? dot_of_cpu(wide) : DOT_PLAIN;
+    if (has_extension(cl->device, "cl_khr_integer_dot_product")) return DOT_KHR;
+    if (has_extension(cl->device, "cl_arm_integer_dot_product_accumulate_int8")) return DOT_ARM;
+    return DOT_PLAIN;
 }
 
 void kvri_ocl_device_limits(kvr_opencl *cl) {
@@ -227,7 +245,7 @@ void kvri_ocl_device_limits(kvr_opencl *cl) {
     const int wide = device_u32(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT) >= 16u;
     limits->tile_rows = wide ? 12u : 6u;
     limits->tile_vecs = wide ? 2u : 1u;
-    limits->dot_rows = wide ? 6u : 4u; /* two kinds of accumulators */
+    limits->dot_rows = wide ? 6u : 3u; /* two kinds of accumulators; 16 lanes are 1 register, or 2 (AVX2), or 4 (NEON) */
     limits->panel_k = limits->is_cpu ? 128u : 32u; /* 16 KiB with two vecs: a third to a half of an L1 cache */
     limits->dot = dot_of(cl, wide);
     cl_device_fp_config fp = 0;
