@@ -113,6 +113,8 @@ static const option_row TABLE[] = {
      "prompt lengths to measure; 0 is none (default 512)"},
     {OPT_BENCH_GEN, 'n', "n-gen", "N,...", VALUE_LIST, AT(bench_gen), 0, MAX_TOKENS,
      "answer lengths to measure; 0 is none (default 128)"},
+    {OPT_BENCH_DEPTH, 0, "depth", "N,...", VALUE_LIST, AT(bench_depth), 0, MAX_TOKENS,
+     "measure behind so many tokens that are cached already (default 0)"},
     {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
     {OPT_VERBOSE, 'v', "verbose", NULL, VALUE_FLAG, AT(verbose), 0, 0, "say on stderr what is started, and where"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
@@ -289,6 +291,7 @@ static void set_defaults(options *out) {
     out->repeat_penalty = 1;
     out->bench_prompt.n = 1;
     out->bench_prompt.values[0] = 512;
+    out->bench_depth.n = 1;
     out->bench_gen.n = 1;
     out->bench_gen.values[0] = 128;
 }
