@@ -14,15 +14,32 @@
 #include "say.h"
 
 static const command_help HELP = {
-    "bench", "-m FILE [-p N,...] [-n N,...] [-r N] [-o md|csv|json] [--local-boards P,P,...]",
+    "bench", "-m FILE [-p N,...] [-n N,...] [--depth N,...] [-r N] [-o md|csv|json] [--local-boards P,P,...]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
     "Every test runs once before it is measured. With --local-boards each board is held to --board-cores cores, also "
     "for\n"
-    "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt."};
-static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_REPETITIONS,
-                                    OPT_OUTPUT,      OPT_CONTEXT,      OPT_DEVICE,        OPT_THREADS,
-                                    OPT_KV,          OPT_GEMM, OPT_PRECISION,         OPT_BATCH,         OPT_LOCAL_BOARDS_LIST,
-                                    OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_END};
+    "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt.\n"
+    "planned is what 'kvr plan' says of this board's host and device memory; resident is the most that its process "
+    "had,\n"
+    "with the pages of the model file and what drivers take."};
+static const option_id ACCEPTS[] = {OPT_MODEL,
+                                    OPT_BENCH_PROMPT,
+                                    OPT_BENCH_GEN,
+                                    OPT_BENCH_DEPTH,
+                                    OPT_REPETITIONS,
+                                    OPT_OUTPUT,
+                                    OPT_CONTEXT,
+                                    OPT_DEVICE,
+                                    OPT_THREADS,
+                                    OPT_KV,
+                                    OPT_GEMM,
+                                    OPT_PRECISION,
+                                    OPT_BATCH,
+                                    OPT_LOCAL_BOARDS_LIST,
+                                    OPT_BOARD_CORES,
+                                    OPT_TIMEOUT,
+                                    OPT_START_TIMEOUT,
+                                    OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -77,6 +94,10 @@ static const char *number(char *out, size_t cap, const char *format, double x) {
     return out;
 }
 
+static const char *bytes(char out[32], uint64_t n) {
+    return number(out, 32, "%.0f", (double)n);
+}
+
 static void on_result(void *user, const measure_result *r) {
     static double ns[MEASURE_CAP_SAMPLES], ts[MEASURE_CAP_SAMPLES];
     static char ns_text[CAP_SAMPLES_TEXT], ts_text[CAP_SAMPLES_TEXT];
@@ -87,14 +108,17 @@ static void on_result(void *user, const measure_result *r) {
         ns[i] = (double)r->sample_ns[i];
         ts[i] = r->sample_ns[i] ? n_tokens * 1e9 / ns[i] : 0;
     }
-    char size[32], params[32], test[32], rate[64], when[32] = "", ttft[32] = "";
-    char c[12][32];
-    snprintf(test, sizeof test, "%s%u", r->n_prompt ? "pp" : "tg", r->n_prompt ? r->n_prompt : r->n_gen);
+    char size[32], params[32], test[48], rate[64], when[32] = "", ttft[32] = "", planned[32], resident[32];
+    char c[18][32], depth[24] = "";
+    if (r->n_depth) snprintf(depth, sizeof depth, " @ d%u", r->n_depth);
+    snprintf(test, sizeof test, "%s%u%s", r->n_prompt ? "pp" : "tg", r->n_prompt ? r->n_prompt : r->n_gen, depth);
     snprintf(rate, sizeof rate, "%.2f ± %.2f", mean(ts, r->n_samples), deviation(ts, r->n_samples));
     if (r->n_prompt) number(ttft, sizeof ttft, "%.2f", median_ms(r->ttft_us, r->n_samples));
     time_t now = time(NULL);
     struct tm utc;
     if (gmtime_r(&now, &utc) != NULL) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    uint64_t exact = 0;
+    for (uint32_t region = 0; region <= KVR_REGION_DEVICE; region++) exact += r->region_bytes[region];
     const char *kv = r->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
 
     const cell cells[] = {
@@ -115,7 +139,8 @@ static void on_result(void *user, const measure_result *r) {
         {"type_v", NULL, kv, CELL_TEXT, 0},
         {"n_prompt", NULL, number(c[5], 32, "%.0f", r->n_prompt), CELL_NUMBER, 0},
         {"n_gen", NULL, number(c[6], 32, "%.0f", r->n_gen), CELL_NUMBER, 0},
-        {NULL, "test", test, CELL_TEXT, 13},
+        {"n_depth", NULL, number(c[11], 32, "%.0f", r->n_depth), CELL_NUMBER, 0},
+        {NULL, "test", test, CELL_TEXT, 15},
         {"test_time", NULL, when, CELL_TEXT, 0},
         {"avg_ns", NULL, number(c[7], 32, "%.0f", mean(ns, r->n_samples)), CELL_NUMBER, 0},
         {"stddev_ns", NULL, number(c[8], 32, "%.0f", deviation(ns, r->n_samples)), CELL_NUMBER, 0},
@@ -123,6 +148,14 @@ static void on_result(void *user, const measure_result *r) {
         {"stddev_ts", NULL, number(c[10], 32, "%.6f", deviation(ts, r->n_samples)), CELL_NUMBER, 0},
         {NULL, "t/s", rate, CELL_TEXT, 20},
         {"ttft_ms", "ttft_ms", ttft, CELL_NUMBER, 10},
+        {NULL, "planned", output_size(exact, planned, sizeof planned), CELL_TEXT, 11},
+        {NULL, "resident", output_size(r->peak_bytes, resident, sizeof resident), CELL_TEXT, 11},
+        {"mem_model", NULL, bytes(c[12], r->region_bytes[KVR_REGION_MODEL]), CELL_NUMBER, 0},
+        {"mem_session", NULL, bytes(c[13], r->region_bytes[KVR_REGION_SESSION]), CELL_NUMBER, 0},
+        {"mem_device", NULL, bytes(c[14], r->region_bytes[KVR_REGION_DEVICE]), CELL_NUMBER, 0},
+        {"mem_mapped", NULL, bytes(c[15], r->region_bytes[KVR_REGION_MAPPED]), CELL_NUMBER, 0},
+        {"mem_driver_estimate", NULL, bytes(c[16], r->region_bytes[KVR_REGION_DRIVER]), CELL_NUMBER, 0},
+        {"mem_peak_resident", NULL, bytes(c[17], r->peak_bytes), CELL_NUMBER, 0},
         {"samples_ns", NULL, samples_text(ns, r->n_samples, "%.0f", ns_text, sizeof ns_text), CELL_SAMPLES, 0},
         {"samples_ts", NULL, samples_text(ts, r->n_samples, "%.6f", ts_text, sizeof ts_text), CELL_SAMPLES, 0},
     };
@@ -139,10 +172,18 @@ static void name_type(const kvr_model_info *info, char *out, size_t cap) {
              info->n_types ? kvr_dtype_name(info->types[best].dtype) : "");
 }
 
+static int any_above(const number_list *list, uint32_t limit) {
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->values[i] > limit) return 1;
+    return 0;
+}
+
 int cmd_bench(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
+    if (any_above(&opt.bench_depth, 0) && any_above(&opt.local_boards_list, 1))
+        return say_usage(HELP.name, "tokens are cached ahead on one board only: give --depth without --local-boards");
     engine e = {0};
     code = engine_open_model(&e, opt.model);
     if (code == EXIT_OK) {

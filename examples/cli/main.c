@@ -23,6 +23,7 @@ static const command COMMANDS[] = {
     {"devices", cmd_devices, "what can compute here"},
     {"tokenize", cmd_tokenize, "text on stdin to token ids"},
     {"eval", cmd_eval, "logits and greedy ids of a prompt given as ids"},
+    {"perplexity", cmd_perplexity, "score a text"},
     {"run", cmd_run, "answer a prompt, on one board or on a chain"},
     {"board", cmd_board, "be a helper of a chain"},
     {"bench", cmd_bench, "measure tokens per second and the time to the first token"},

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,9 +30,9 @@ static void fill_ids(const kvr_model_info *info, int32_t *ids, uint32_t n) {
     if (n > 0 && info->add_bos && info->bos_id >= 0) ids[0] = info->bos_id;
 }
 
-/* One repetition: the time from the question to the end of the answer. */
-static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_new, uint32_t n_boards, uint64_t *out_ns,
-                    uint64_t *out_ttft_us) {
+/* One repetition: the time from the question to the end of the answer. n_kept of the ids are cached already. */
+static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_kept, uint32_t n_new, uint32_t n_boards,
+                    uint64_t *out_ns, uint64_t *out_ttft_us) {
     kvr_prompt prompt;
     kvr_stats stats;
     memset(&prompt, 0, sizeof prompt);
@@ -40,6 +41,7 @@ static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_new
     prompt.sampling.struct_bytes = sizeof prompt.sampling;
     prompt.ids = ids;
     prompt.n_ids = n_ids;
+    prompt.keep_tokens = n_kept;
     prompt.max_new_tokens = n_new;
     prompt.ignore_eos = 1;
     prompt.n_boards = n_boards < n_ids ? n_boards : n_ids;
@@ -64,16 +66,24 @@ static int write_all(int fd, const void *data, size_t bytes) {
     return EXIT_OK;
 }
 
-/* pp: the prompt and its first token, by the whole chain. tg: n_gen tokens after one id, by the lead alone. */
+static uint64_t peak_bytes(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024u : 0;
+}
+
+/* pp: the prompt and its first token, by the whole chain. tg: n_gen tokens after one id, by the lead alone. Both behind
+ * n_depth ids, which are computed once, before. */
 static int run_test(chain *c, const options *opt, const int32_t *ids, measure_result *result, int fd) {
-    uint32_t n_ids = result->n_prompt ? result->n_prompt : 1;
+    uint32_t depth = result->n_depth, n_ids = depth + (result->n_prompt ? result->n_prompt : 1);
     uint32_t n_new = result->n_prompt ? 1 : result->n_gen;
     uint32_t n_boards = result->n_prompt ? c->n_boards : 1;
     uint64_t ns = 0, ttft_us = 0;
-    int code = run_once(c, ids, n_ids, n_new, n_boards, &ns, &ttft_us); /* warm-up */
+    int code = depth ? run_once(c, ids, depth, 0, 0, 1, &ns, &ttft_us) : EXIT_OK;
+    if (code == EXIT_OK) code = run_once(c, ids, n_ids, depth, n_new, n_boards, &ns, &ttft_us); /* warm-up */
     for (uint32_t i = 0; i < opt->repetitions && code == EXIT_OK; i++)
-        code = run_once(c, ids, n_ids, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
+        code = run_once(c, ids, n_ids, depth, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
     result->n_samples = opt->repetitions;
+    result->peak_bytes = peak_bytes();
     return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
 }
 
@@ -84,23 +94,30 @@ static uint64_t longest(const number_list *list) {
     return most;
 }
 
-static int run_tests(chain *c, const options *opt, const int32_t *ids, int fd) {
+/* What all tests on a chain have in common. */
+static void describe(const chain *c, const options *opt, measure_result *result) {
+    memset(result, 0, sizeof *result);
+    result->n_boards = c->n_boards;
+    result->n_threads = c->n_cores ? c->n_cores : opt->threads ? opt->threads : affinity_cores();
+    result->batch_tokens = c->e.plan.batch_tokens;
+    result->kv_dtype = c->e.plan.kv_dtype;
+    memcpy(result->region_bytes, c->e.plan.region_bytes, sizeof result->region_bytes);
+    snprintf(result->backend, sizeof result->backend, "%s", device_backend(c->e.dev)->name);
+    if (strcmp(result->backend, "reference") == 0) result->n_threads = 1;
+    snprintf(result->device, sizeof result->device, "%s", device_name(c->e.dev));
+}
+
+static int run_tests(chain *c, const options *opt, const int32_t *ids, uint32_t depth, int fd) {
     static measure_result result; /* large for a stack */
     int code = EXIT_OK;
     for (int gen = 0; gen < 2; gen++) {
         const number_list *list = gen ? &opt->bench_gen : &opt->bench_prompt;
         for (uint32_t i = 0; i < list->n && code == EXIT_OK; i++) {
             if (list->values[i] == 0) continue;
-            memset(&result, 0, sizeof result);
+            describe(c, opt, &result);
+            result.n_depth = depth;
             if (gen) result.n_gen = list->values[i];
             else result.n_prompt = list->values[i];
-            result.n_boards = c->n_boards;
-            result.n_threads = c->n_cores ? c->n_cores : opt->threads ? opt->threads : affinity_cores();
-            result.batch_tokens = c->e.plan.batch_tokens;
-            result.kv_dtype = c->e.plan.kv_dtype;
-            snprintf(result.backend, sizeof result.backend, "%s", device_backend(c->e.dev)->name);
-            if (strcmp(result.backend, "reference") == 0) result.n_threads = 1;
-            snprintf(result.device, sizeof result.device, "%s", device_name(c->e.dev));
             code = run_test(c, opt, ids, &result, fd);
         }
     }
@@ -112,20 +129,22 @@ static int run_chain(const options *opt, uint32_t n_boards, int fd) {
     options own = *opt;
     own.local_boards = n_boards;
     uint64_t n_prompt = longest(&opt->bench_prompt), n_gen = longest(&opt->bench_gen);
-    uint64_t needed = (n_prompt > n_gen ? n_prompt : n_gen) + 1;
+    uint64_t n_depth = longest(&opt->bench_depth), n_ids = n_depth + n_prompt + 1;
+    uint64_t needed = n_depth + (n_prompt > n_gen ? n_prompt : n_gen) + 1;
     int code = engine_open_model(&c.e, opt->model);
     uint32_t ctx_tokens = opt->ctx_tokens ? opt->ctx_tokens : (uint32_t)needed;
     if (code == EXIT_OK && kvr_model_get_info(c.e.model)->n_vocab == 0)
         code = say_error("%s: has no vocabulary: use a whole model", opt->model);
     if (code == EXIT_OK) code = engine_check_fits((size_t)needed, ctx_tokens);
-    int32_t *ids = code == EXIT_OK ? malloc((size_t)(n_prompt + 1) * sizeof *ids) : NULL;
+    int32_t *ids = code == EXIT_OK ? malloc((size_t)n_ids * sizeof *ids) : NULL;
     if (code == EXIT_OK && ids == NULL)
-        code = say_error("not enough memory for %llu ids: lower -p", (unsigned long long)n_prompt);
+        code = say_error("not enough memory for %llu ids: lower -p", (unsigned long long)n_ids);
     if (code == EXIT_OK) {
-        fill_ids(kvr_model_get_info(c.e.model), ids, (uint32_t)n_prompt + 1);
+        fill_ids(kvr_model_get_info(c.e.model), ids, (uint32_t)n_ids);
         code = chain_open(&c, &own, n_boards ? n_boards : 1, ctx_tokens);
     }
-    if (code == EXIT_OK) code = run_tests(&c, opt, ids, fd);
+    for (uint32_t i = 0; i < opt->bench_depth.n && code == EXIT_OK; i++)
+        code = run_tests(&c, opt, ids, opt->bench_depth.values[i], fd);
     chain_close(&c);
     free(ids);
     return code;

@@ -11,9 +11,12 @@
 
 /* One test on one chain. */
 typedef struct measure_result {
-    uint32_t n_prompt, n_gen, n_boards, n_threads, batch_tokens, kv_dtype;
+    uint32_t n_prompt, n_gen, n_depth; /* n_depth tokens were cached before */
+    uint32_t n_boards, n_threads, batch_tokens, kv_dtype;
     char backend[16], device[128];
     uint32_t n_samples;
+    uint64_t region_bytes[KVR_REGION_COUNT]; /* planned, of this board */
+    uint64_t peak_bytes;                     /* most memory this board's process had resident, file pages included */
     uint64_t sample_ns[MEASURE_CAP_SAMPLES];
     uint64_t ttft_us[MEASURE_CAP_SAMPLES];
 } measure_result;

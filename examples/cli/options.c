@@ -83,6 +83,9 @@ static const option_row TABLE[] = {
      "how long local helpers may take to come up (default 60)"},
     {OPT_PROMPT, 'p', "prompt", "TEXT", VALUE_TEXT, AT(prompt), 0, 0, "the prompt"},
     {OPT_FILE, 'f', "file", "FILE", VALUE_TEXT, AT(file), 0, 0, "read the prompt from a file; '-' is stdin"},
+    {OPT_TEXT_FILE, 'f', "file", "FILE", VALUE_TEXT, AT(file), 0, 0, "the text to score; '-' is stdin"},
+    {OPT_CHUNK_TOKENS, 'c', "ctx", "N", VALUE_U32, AT(ctx_tokens), 4, MAX_TOKENS, "tokens of a chunk (default 512)"},
+    {OPT_CHUNKS, 0, "chunks", "N", VALUE_U32, AT(chunks), 1, 1e9, "score only the first N chunks (default: all)"},
     {OPT_IDS, 0, "ids", "A,B,...", VALUE_TEXT, AT(ids), 0, 0, "the prompt as token ids"},
     {OPT_N, 'n', "n", "N", VALUE_U32, AT(n), 0, MAX_TOKENS, "most new tokens"},
     {OPT_PRINT_IDS, 0, "print-ids", NULL, VALUE_FLAG, AT(print_ids), 0, 0, "print token ids rather than text"},
@@ -110,6 +113,8 @@ static const option_row TABLE[] = {
      "prompt lengths to measure; 0 is none (default 512)"},
     {OPT_BENCH_GEN, 'n', "n-gen", "N,...", VALUE_LIST, AT(bench_gen), 0, MAX_TOKENS,
      "answer lengths to measure; 0 is none (default 128)"},
+    {OPT_BENCH_DEPTH, 0, "depth", "N,...", VALUE_LIST, AT(bench_depth), 0, MAX_TOKENS,
+     "measure behind so many tokens that are cached already (default 0)"},
     {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
     {OPT_VERBOSE, 'v', "verbose", NULL, VALUE_FLAG, AT(verbose), 0, 0, "say on stderr what is started, and where"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
@@ -286,6 +291,7 @@ static void set_defaults(options *out) {
     out->repeat_penalty = 1;
     out->bench_prompt.n = 1;
     out->bench_prompt.values[0] = 512;
+    out->bench_depth.n = 1;
     out->bench_gen.n = 1;
     out->bench_gen.values[0] = 128;
 }

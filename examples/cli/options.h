@@ -51,8 +51,12 @@ typedef enum option_id {
     OPT_RAW,
     OPT_BENCH_PROMPT,
     OPT_BENCH_GEN,
+    OPT_BENCH_DEPTH,
     OPT_REPETITIONS,
     OPT_OUTPUT,
+    OPT_TEXT_FILE,
+    OPT_CHUNK_TOKENS,
+    OPT_CHUNKS,
     OPT_VERBOSE
 } option_id;
 
@@ -77,8 +81,8 @@ typedef struct options {
     uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */
     uint32_t max_boards, local_boards, board_cores;
     int32_t announce_fd; /* -1 = none */
-    uint32_t n, n_given, repetitions;
-    number_list partition, local_boards_list, bench_prompt, bench_gen;
+    uint32_t n, n_given, repetitions, chunks;
+    number_list partition, local_boards_list, bench_prompt, bench_gen, bench_depth;
     double timeout_s, start_timeout_s;
     double temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;

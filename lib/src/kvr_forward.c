@@ -12,6 +12,7 @@ void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path pa
     f->path = path;
     f->first = first;
     f->n = n;
+    f->read_from = goal == KVRI_GOAL_LAST ? n - 1 : 0;
 }
 
 static kvri_rows next_rows(const kvri_forward *f, uint32_t batch) {
@@ -73,7 +74,7 @@ static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan
 static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
     const int last_layer = f->layer + 1 == c->info->n_layers;
     const int whole_chunk_in_h = f->n <= plan->batch_tokens;
-    if (last_layer && f->goal == KVRI_GOAL_LAST && f->n > 1) f->at = f->n - 1; /* only the last token is read */
+    if (last_layer && f->at < f->read_from) f->at = f->read_from; /* nobody reads what is before */
     const kvri_rows r = next_rows(f, plan->batch_tokens);
     KVRI_TRY(kvri_layer_attend(c, f->layer, &r, whole_chunk_in_h && r.rows == f->n));
     f->at += r.rows;
@@ -82,7 +83,7 @@ static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_
 
 static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
     if (f->goal == KVRI_GOAL_CACHE) return KVR_END;
-    if (f->goal == KVRI_GOAL_LAST) f->at = f->n - 1;
+    if (f->at < f->read_from) f->at = f->read_from;
     KVRI_TRY(kvri_layer_head(c, f->at));
     KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL,
                               &f->logits_fence));

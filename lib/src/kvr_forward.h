@@ -8,7 +8,7 @@
 
 typedef enum kvri_forward_goal {
     KVRI_GOAL_LAST = 0, /* logits of the last token */
-    KVRI_GOAL_ALL = 1,  /* logits of every token, one after the other */
+    KVRI_GOAL_ALL = 1,  /* logits of every token from read_from on, one after the other */
     KVRI_GOAL_CACHE = 2 /* keys and values only: a helper */
 } kvri_forward_goal;
 
@@ -27,6 +27,7 @@ typedef struct kvri_forward {
     kvri_forward_goal goal;
     kvr_path path;
     uint32_t first, n;  /* tokens [first, first + n) */
+    uint32_t read_from; /* token of the chunk from which on the last layer's result is read */
     uint32_t layer, at; /* at: tokens of the chunk done in this stage */
     uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
     kvr_fence logits_fence;
@@ -40,6 +41,7 @@ typedef struct kvri_forward_news {
     uint32_t position;
 } kvri_forward_news;
 
+/* read_from starts at the first token for KVRI_GOAL_ALL and may be raised before the first step. */
 void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal);
 /* prefix_tokens: how many tokens before the chunk have their keys and values of layer f->layer in the cache.
  * KVR_OK: a step was made; KVR_AGAIN: waits for the device or the prefix; KVR_END: the chunk is done. */

@@ -124,6 +124,7 @@ kvr_status kvr_session_serve(kvr_session *s) {
     c->holds = 0;
     c->refusal.status = KVR_OK;
     c->role = KVRI_HELPER;
+    s->n_cached = 0; /* jobs overwrite the cache */
     s->phase = KVRI_PHASE_SERVE;
     return KVR_OK;
 }
@@ -152,8 +153,16 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
             return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
     if (n_boards > 1 && (s->chain.role != KVRI_LEAD || n_boards > s->chain.n_helpers + 1))
         return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards, s->chain.n_helpers + 1);
-    if (n_boards > 1 && p->all_logits)
-        return refuse(s, KVR_ERR_ARG, "logits of every token are for a single board", 1, n_boards);
+    if (n_boards > 1 && (p->all_logits || p->keep_tokens != 0))
+        return refuse(s, KVR_ERR_ARG, "logits of every token, and kept tokens, are for a single board", 1, n_boards);
+    if (p->all_logits && p->logits_from >= p->n_ids)
+        return refuse(s, KVR_ERR_ARG, "logits_from is behind the prompt", p->n_ids - 1, p->logits_from);
+    if (p->keep_tokens >= p->n_ids)
+        return refuse(s, KVR_ERR_ARG, "keep_tokens leaves no token to compute", p->n_ids - 1, p->keep_tokens);
+    if (p->keep_tokens > s->n_cached)
+        return refuse(s, KVR_ERR_ARG, "fewer tokens are cached than keep_tokens says", p->keep_tokens, s->n_cached);
+    if (memcmp(p->ids, s->parts.tokens, p->keep_tokens * sizeof *p->ids) != 0)
+        return refuse(s, KVR_ERR_ARG, "the ids to keep are not those that are cached", p->keep_tokens, s->n_cached);
     return KVR_OK;
 }
 
@@ -169,12 +178,13 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
         KVR_OK)
         return refuse(s, KVR_ERR_PARTITION, "every board needs at least one token, and all chunks together the prompt",
                       p->n_ids, n_boards);
-    const uint32_t first = partition.cut[n_boards - 1];
+    const uint32_t first = n_boards > 1 ? partition.cut[n_boards - 1] : p->keep_tokens;
     if (p->n_ids - first > s->plan.chunk_tokens)
         return refuse(s, KVR_ERR_PARTITION, "the last chunk is longer than this board's chunk_tokens", p->n_ids - first,
                       s->plan.chunk_tokens);
     memcpy(s->parts.tokens, p->ids, p->n_ids * sizeof *p->ids);
     s->n_prompt = s->n_tokens = p->n_ids;
+    s->n_cached = p->keep_tokens;
     s->n_new = s->is_eos = 0;
     s->max_new = p->max_new_tokens;
     s->ignore_eos = p->ignore_eos;
@@ -189,6 +199,7 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     s->chain.wait_prefix_from_us = 0;
     kvri_forward_begin(&s->forward, first, p->n_ids - first, KVR_PATH_PREFILL,
                        p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
+    if (p->all_logits && p->logits_from > first) s->forward.read_from = p->logits_from - first;
     s->chain.handover.partition = partition;
     s->chain.handover.rank = n_boards - 1;
     s->phase = KVRI_PHASE_PREFILL;
@@ -235,6 +246,7 @@ static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) 
                          now_us);
     if (status == KVR_AGAIN) return KVR_AGAIN;
     if (status == KVR_END) {
+        s->n_cached = f->first + f->n;
         s->phase = KVRI_PHASE_SAMPLE;
         return KVR_OK;
     }

@@ -6,6 +6,7 @@
  * kvr_ocl_weights  weights into the device's layout   kvr_ocl_matmul   which product, and the own ones
  * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_ops      the other operators
  * kvr_ocl_transfer write, read, fences                kvr_ocl_session  backend open and close
+ * kvr_ocl_peaks    what the device does at best
  */
 #ifndef KVR_OCL_H
 #define KVR_OCL_H
@@ -150,6 +151,8 @@ void kvri_ocl_device_limits(kvr_opencl *cl);
 
 /* kvr_ocl_program.c */
 kvr_status kvri_ocl_program_open(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
+kvr_status kvri_ocl_program_build(kvr_opencl *cl, const char *const *sources, cl_uint n, const char *options,
+                                  cl_program *out, kvr_error *error);
 /* Writes the binary to the cache; after the kernels ran once, because some drivers compile that late. */
 void kvri_ocl_program_keep(const kvr_opencl *cl, const kvri_ocl_session *session);
 void kvri_ocl_program_close(kvri_ocl_session *session);

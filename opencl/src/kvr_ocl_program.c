@@ -87,9 +87,10 @@ static cl_program from_cache(kvr_opencl *cl, const char *options) {
     return NULL;
 }
 
-static kvr_status from_source(kvr_opencl *cl, const char *options, cl_program *out, kvr_error *error) {
+kvr_status kvri_ocl_program_build(kvr_opencl *cl, const char *const *sources, cl_uint n, const char *options,
+                                  cl_program *out, kvr_error *error) {
     cl_int native = CL_SUCCESS;
-    *out = clCreateProgramWithSource(cl->context, N_PIECES, (const char **)pieces, NULL, &native);
+    *out = clCreateProgramWithSource(cl->context, n, (const char **)sources, NULL, &native);
     if (native != CL_SUCCESS)
         return kvri_ocl_fail(error, KVR_ERR_DEVICE, "the driver does not take the kernels' source", native);
     native = clBuildProgram(*out, 1, &cl->device, options, NULL, NULL);
@@ -115,7 +116,7 @@ kvr_status kvri_ocl_program_open(kvr_opencl *cl, kvri_ocl_session *session, kvr_
     session->from_cache = session->program != NULL;
     kvri_ocl_log(cl, KVR_LOG_INFO,
                  session->from_cache ? "kernels come from the binary cache" : "kernels are built from source");
-    if (session->program == NULL) KVRI_TRY(from_source(cl, options, &session->program, error));
+    if (session->program == NULL) KVRI_TRY(kvri_ocl_program_build(cl, pieces, N_PIECES, options, &session->program, error));
     for (uint32_t i = 0; i < KVRI_OCL_KERNELS; i++) {
         cl_int native = CL_SUCCESS;
         session->kernels[i] = clCreateKernel(session->program, names[i], &native);

@@ -15,5 +15,6 @@ extern const char kvri_ocl_source_product_int[];
 extern const char kvri_ocl_source_vector[];
 extern const char kvri_ocl_source_attention[];
 extern const char kvri_ocl_source_attention_tile[];
+extern const char kvri_ocl_source_peaks[]; /* a program of its own */
 
 #endif

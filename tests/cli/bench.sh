@@ -9,7 +9,7 @@ md_has_the_columns_of_llama_bench() {
     must_pass
     [ "$(wc -l <"$TMP/out")" = 4 ] || fail "$(wc -l <"$TMP/out") lines, not 4"
     head -n 1 "$TMP/out" | tr -d ' ' >"$TMP/head"
-    [ "$(cat "$TMP/head")" = '|model|size|params|backend|threads|boards|test|t/s|ttft_ms|' ] || fail "$(cat "$TMP/head")"
+    [ "$(cat "$TMP/head")" = '|model|size|params|backend|threads|boards|test|t/s|ttft_ms|planned|resident|' ] || fail "$(cat "$TMP/head")"
     grep -q 'pp16 | .*±' "$TMP/out" || fail "no pp16"
     grep -q 'tg4 | .*±' "$TMP/out" || fail "no tg4"
 }
@@ -18,7 +18,8 @@ csv_has_as_many_values_as_names() {
     must_pass
     awk -F, 'NR == 1 { n = NF } NF != n { exit 1 }' "$TMP/out" || fail "ragged csv"
     for key in build_commit backends model_filename model_type model_size model_n_params n_threads n_prompt n_gen \
-        test_time avg_ns stddev_ns avg_ts stddev_ts boards ttft_ms; do
+        n_depth test_time avg_ns stddev_ns avg_ts stddev_ts boards ttft_ms mem_model mem_session mem_device mem_mapped \
+        mem_driver_estimate mem_peak_resident; do
         head -n 1 "$TMP/out" | tr ',' '\n' | grep -qx $key || fail "no $key"
     done
 }
@@ -41,6 +42,22 @@ lists_of_lengths_and_boards() {
     must_pass
     [ "$(wc -l <"$TMP/out")" = 7 ] || fail "$(wc -l <"$TMP/out") lines, not 7"
 }
+prompts_and_answers_behind_cached_tokens() {
+    bench -p 16 -n 4 -r 1 --depth 0,40
+    must_pass
+    for test in pp16 'pp16 @ d40' tg4 'tg4 @ d40'; do grep -q " $test |" "$TMP/out" || fail "no '$test'"; done
+    bench -p 16 -n 0 -r 1 --depth 40 --local-boards 2
+    must_fail 2 "without --local-boards"
+}
+memory_is_what_the_plan_says() {
+    bench -p 16 -n 0 -c 64 -r 1 -o csv
+    must_pass
+    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 {
+        print $at["mem_model"] + $at["mem_session"] + $at["mem_device"]; exit !($at["mem_peak_resident"] > 0) }' \
+        "$TMP/out" >"$TMP/sum" || fail "nothing resident"
+    kvr plan -m "$STORIES" -d reference -c 64
+    [ "$(awk '$1 == "total" { print $(NF - 1) }' "$TMP/out")" = "$(cat "$TMP/sum")" ] || fail "not the plan's bytes"
+}
 a_context_too_small_is_a_sentence() {
     bench -p 100 -n 4 -c 64
     must_fail 1 "raise -c"
@@ -51,5 +68,7 @@ check csv_has_as_many_values_as_names
 check json_has_samples
 check zero_skips_a_test
 check lists_of_lengths_and_boards
+check prompts_and_answers_behind_cached_tokens
+check memory_is_what_the_plan_says
 check a_context_too_small_is_a_sentence
 finish

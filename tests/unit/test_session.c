@@ -218,6 +218,43 @@ static void logits_of_all_tokens_are_those_of_each_prefix(void **state) {
     rig_model_close(&model);
 }
 
+static void logits_from_a_position_are_the_last_of_all(void **state) {
+    (void)state;
+    enum { N = 11 };
+    int32_t ids[N];
+    float *all;
+    rig_model model;
+    rig r;
+    kvr_event event;
+    rig_model_make(&model, &RIG_TINY);
+    const size_t V = model.info->n_vocab;
+    all = (float *)malloc(N * V * sizeof *all);
+    if (all == NULL) abort();
+    rig_ids(ids, N, model.info->n_vocab, 2);
+    kvr_config config = {.batch_tokens = 4};
+    open_alone(&r, &model, &config);
+    kvr_prompt p = question(ids, N, 0);
+    p.all_logits = 1;
+    for (p.logits_from = 0; p.logits_from < N; p.logits_from++) {
+        for (p.keep_tokens = 0; p.keep_tokens < N; p.keep_tokens += p.logits_from == 0 ? (uint32_t)N : 1) {
+            uint32_t at = p.logits_from > p.keep_tokens ? p.logits_from : p.keep_tokens;
+            assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_OK);
+            while (kvr_session_poll(rig_lead(&r), &event) == KVR_OK) {
+                if (event.kind != KVR_EVENT_LOGITS) continue;
+                assert_int_equal(event.position, at++);
+                float *place = all + event.position * V;
+                if (p.logits_from == 0) memcpy(place, kvr_session_logits(rig_lead(&r)), V * sizeof *all);
+                else assert_memory_equal(place, kvr_session_logits(rig_lead(&r)), V * sizeof *all);
+            }
+            assert_int_equal(at, N);
+        }
+    }
+    assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_ERR_ARG); /* logits_from is N now */
+    free(all);
+    rig_close(&r);
+    rig_model_close(&model);
+}
+
 /* --- where an answer ends ------------------------------------------------------------------------------------ */
 
 static void no_new_tokens_is_prefill_only_and_one_is_one(void **state) {
@@ -451,6 +488,85 @@ static void a_stop_after_any_number_of_polls_leaves_the_next_answer_right(void *
     rig_model_close(&model);
 }
 
+/* keep_tokens that are refused leave the session as it was. */
+static void expect_not_kept(rig *r, const int32_t *ids, uint32_t n, uint32_t keep) {
+    kvr_prompt p = question(ids, n, 1);
+    p.keep_tokens = keep;
+    assert_int_equal(kvr_session_prompt(rig_lead(r), &p), KVR_ERR_ARG);
+    assert_non_null(kvr_session_get_error(rig_lead(r))->text);
+}
+
+static void kept_tokens_do_not_show_in_a_single_bit(void **state) {
+    (void)state;
+    enum { N = 21, NEW = 4 };
+    int32_t ids[N];
+    rig_model model;
+    rig r;
+    rig_answer truth, a;
+    rig_model_make(&model, &RIG_TINY);
+    rig_ids(ids, N, model.info->n_vocab, 5);
+    kvr_config config = {.batch_tokens = 4};
+    rig_single(&model, NULL, ids, N, NEW, &truth);
+    open_alone(&r, &model, &config);
+    for (uint32_t keep = 0; keep < N; keep++) {
+        kvr_prompt p = question(ids, N, NEW);
+        p.keep_tokens = keep; /* of the round before, whose answer lies behind the prompt */
+        assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_OK);
+        rig_run(&r, &a);
+        assert_int_equal(a.stats.own_first, keep);
+        assert_int_equal(a.stats.own_tokens, N - keep);
+        assert_true(rig_same(&model, &a, &truth));
+        rig_answer_free(&a);
+    }
+    rig_answer_free(&truth);
+    rig_close(&r);
+    rig_model_close(&model);
+}
+
+static void only_cached_tokens_of_the_same_ids_are_kept(void **state) {
+    (void)state;
+    enum { N = 12, NEW = 5 };
+    int32_t ids[N + NEW], other[N + NEW];
+    rig_model model;
+    rig r;
+    rig_answer a;
+    kvr_event event;
+    rig_model_make(&model, &RIG_TINY);
+    rig_ids(ids, N, model.info->n_vocab, 5);
+    open_alone(&r, &model, NULL);
+    expect_not_kept(&r, ids, N, 1); /* nothing was asked yet */
+    assert_int_equal(rig_prompt(&r, ids, N, NEW, 1, NULL), KVR_OK);
+    rig_run(&r, &a);
+    memcpy(ids + N, a.ids, NEW * sizeof *ids);
+    memcpy(other, ids, sizeof other);
+    other[N - 1] = (other[N - 1] + 1) % (int32_t)model.info->n_vocab;
+    expect_not_kept(&r, other, N + NEW, N);
+    expect_not_kept(&r, ids, N, N);                   /* none would be computed */
+    expect_not_kept(&r, ids, N + NEW, N + NEW);       /* the last new token was never fed */
+    kvr_prompt p = question(ids, N + NEW, 1);
+    p.keep_tokens = N + NEW - 1; /* prompt and answer, as a conversation goes on */
+    assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_OK);
+    rig_answer_free(&a);
+    rig_run(&r, &a);
+    assert_int_equal(a.status, KVR_OK);
+    rig_answer_free(&a);
+    /* a question that was stopped before its prompt was through leaves what it kept itself */
+    p.keep_tokens = 3;
+    assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_OK);
+    rig_turn(&r, &event);
+    assert_int_equal(kvr_session_stop(rig_lead(&r)), KVR_OK);
+    rig_run(&r, &a);
+    rig_answer_free(&a);
+    expect_not_kept(&r, ids, N, 4);
+    p.keep_tokens = 3;
+    assert_int_equal(kvr_session_prompt(rig_lead(&r), &p), KVR_OK);
+    rig_run(&r, &a);
+    assert_int_equal(a.status, KVR_OK);
+    rig_answer_free(&a);
+    rig_close(&r);
+    rig_model_close(&model);
+}
+
 static int stop_at_third(void *user, const kvr_event *event) {
     uint32_t *n = (uint32_t *)user;
     *n += event->kind == KVR_EVENT_TOKEN;
@@ -552,6 +668,7 @@ int main(void) {
         cmocka_unit_test(five_hundred_greedy_ids_agree),
         cmocka_unit_test(events_come_in_order_and_progress_only_grows),
         cmocka_unit_test(logits_of_all_tokens_are_those_of_each_prefix),
+        cmocka_unit_test(logits_from_a_position_are_the_last_of_all),
         cmocka_unit_test(no_new_tokens_is_prefill_only_and_one_is_one),
         cmocka_unit_test(eos_ends_the_answer_unless_ignored),
         cmocka_unit_test(a_context_is_filled_to_its_last_place),
@@ -560,6 +677,8 @@ int main(void) {
         cmocka_unit_test(a_prompt_while_one_is_under_way_changes_nothing),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),
         cmocka_unit_test(a_stop_after_any_number_of_polls_leaves_the_next_answer_right),
+        cmocka_unit_test(kept_tokens_do_not_show_in_a_single_bit),
+        cmocka_unit_test(only_cached_tokens_of_the_same_ids_are_kept),
         cmocka_unit_test(run_ends_when_its_callback_says_so),
         cmocka_unit_test(questions_in_a_row_are_answered_like_fresh_ones),
         cmocka_unit_test(the_same_seed_gives_the_same_text),

@@ -38,6 +38,9 @@ typedef struct kvr_prompt {
     uint32_t max_new_tokens; /* 0 = none: prefill only. Ends earlier at EOS or a full context */
     uint32_t ignore_eos;     /* 1: go on after EOS (benchmarks) */
     uint32_t all_logits;     /* 1: an event with logits after every prompt token (single board only) */
+    uint32_t logits_from;    /* all_logits: the first position that gets one, below n_ids; earlier ones cost less */
+    uint32_t keep_tokens;    /* the first so many ids are those of the last question and its answer: their keys and values
+                              * are still cached and not computed again. Below n_ids; single board only */
     kvr_sampling sampling;
     /* Chain, lead only. n_boards 0 or 1: this board alone. Boards 0..n_boards-2 are the peers given to
      * kvr_session_set_boards; this board is the last. */
@@ -65,7 +68,7 @@ typedef struct kvr_event {
 typedef struct kvr_stats {
     uint32_t struct_bytes;
     uint32_t n_prompt_tokens, n_new_tokens, n_boards;
-    uint32_t own_first, own_tokens;           /* this board's chunk */
+    uint32_t own_first, own_tokens;           /* this board's chunk; kept tokens are before it */
     uint64_t ttft_us;                         /* prompt() to the first token known */
     uint64_t decode_us;                       /* first token to the last one */
     uint64_t connect_us;                      /* part of ttft: until all boards were ready */
@@ -100,8 +103,8 @@ kvr_status kvr_session_serve(kvr_session *session);
 
 /* --- work ---------------------------------------------------------------------------------------------------- */
 
-/* Starts a question; what was cached before is given up. Errors: ARG, CTX_FULL, PARTITION; STATE: a helper, or a question
- * is under way (its own error record is left alone). */
+/* Starts a question; what was cached before is given up, but for keep_tokens. Errors: ARG (also: keep_tokens of ids that
+ * are not cached), CTX_FULL, PARTITION; STATE: a helper, or a question is under way (its own error record is left alone). */
 kvr_status kvr_session_prompt(kvr_session *session, const kvr_prompt *prompt);
 /* KVR_OK: *out is an event or KIND_NONE (work was done), KVR_AGAIN: waiting for device or network, KVR_END: nothing to
  * do. Negative: the question failed (kvr_session_get_error tells why); the session can take the next one. */

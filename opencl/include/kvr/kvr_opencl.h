@@ -87,6 +87,19 @@ void kvr_opencl_backend(kvr_opencl *opencl, kvr_backend *out);
 /* The device in use. */
 void kvr_opencl_device(const kvr_opencl *opencl, kvr_opencl_info *out);
 
+/* What the device does at best, by small kernels of kvr's own; shares of it tell what is left to gain. */
+typedef struct kvr_opencl_peaks {
+    uint32_t struct_bytes;
+    double fma_gflops;  /* fused multiply-adds of floats in registers, two operations each */
+    double read_gbytes; /* 10^9 bytes per second, reading memory once */
+} kvr_opencl_peaks;
+
+/*
+ * Measures them: builds a program, takes up to 256 MiB of the device, runs for a second or two (a simulator: minutes),
+ * gives all back. For tools; blocks; works beside an open session. *out is unchanged on error. Error: DEVICE.
+ */
+kvr_status kvr_opencl_measure_peaks(kvr_opencl *opencl, kvr_opencl_peaks *out, kvr_error *error);
+
 /*
  * Gives back everything, including an open session. NULL is harmless. CLBlast keeps its compiled kernels (and with them
  * the context) until the process ends; clear them with CLBlastClearCache() when no kvr_opencl is open.
