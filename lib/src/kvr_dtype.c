@@ -1,6 +1,7 @@
-/* Block layouts: ggml/docs and ggml-common.h of the GGUF format (block_q4_0, block_q8_0). */
+/* The table of element types, and the types without blocks. */
 #include "kvr_dtype.h"
 
+#include "kvr_dtype_blocks.h"
 #include "kvr_gguf.h"
 
 #include <string.h>
@@ -8,7 +9,8 @@
 typedef struct dtype_entry {
     uint32_t dtype, block, block_bytes;
     const char *name;
-    void (*to_f32)(const uint8_t *src, uint32_t cols, float *out);
+    void (*row_to_f32)(const uint8_t *src, uint32_t cols, float *out); /* one of the two */
+    void (*block_to_f32)(const uint8_t *block, float *out);
 } dtype_entry;
 
 float kvri_f16_to_f32(uint16_t half) {
@@ -62,28 +64,28 @@ static void f16_row(const uint8_t *src, uint32_t cols, float *out) {
     for (uint32_t i = 0; i < cols; i++) out[i] = kvri_f16_to_f32(kvri_le16(src + (size_t)i * 2));
 }
 
-static void q4_0_row(const uint8_t *block, uint32_t cols, float *out) {
-    for (uint32_t c = 0; c < cols; c += KVRI_BLOCK, block += 18, out += KVRI_BLOCK) {
-        const float d = kvri_f16_to_f32(kvri_le16(block));
-        for (uint32_t i = 0; i < 16; i++) {
-            out[i] = (float)((int)(block[2 + i] & 15u) - 8) * d;
-            out[i + 16] = (float)((int)(block[2 + i] >> 4) - 8) * d;
-        }
-    }
-}
-
-static void q8_0_row(const uint8_t *block, uint32_t cols, float *out) {
-    for (uint32_t c = 0; c < cols; c += KVRI_BLOCK, block += 34, out += KVRI_BLOCK) {
-        const float d = kvri_f16_to_f32(kvri_le16(block));
-        for (uint32_t i = 0; i < 32; i++) out[i] = (float)(int8_t)block[2 + i] * d;
+static void bf16_row(const uint8_t *src, uint32_t cols, float *out) {
+    for (uint32_t i = 0; i < cols; i++) {
+        const uint32_t bits = (uint32_t)kvri_le16(src + (size_t)i * 2) << 16;
+        memcpy(&out[i], &bits, sizeof bits);
     }
 }
 
 static const dtype_entry table[] = {
-    {KVR_DTYPE_F32, 1, 4, "F32", f32_row},
-    {KVR_DTYPE_F16, 1, 2, "F16", f16_row},
-    {KVR_DTYPE_Q4_0, KVRI_BLOCK, 18, "Q4_0", q4_0_row},
-    {KVR_DTYPE_Q8_0, KVRI_BLOCK, 34, "Q8_0", q8_0_row},
+    {KVR_DTYPE_F32, 1, 4, "F32", f32_row, NULL},
+    {KVR_DTYPE_F16, 1, 2, "F16", f16_row, NULL},
+    {KVR_DTYPE_BF16, 1, 2, "BF16", bf16_row, NULL},
+    {KVR_DTYPE_Q4_0, 32, 18, "Q4_0", NULL, kvri_block_q4_0},
+    {KVR_DTYPE_Q4_1, 32, 20, "Q4_1", NULL, kvri_block_q4_1},
+    {KVR_DTYPE_Q5_0, 32, 22, "Q5_0", NULL, kvri_block_q5_0},
+    {KVR_DTYPE_Q5_1, 32, 24, "Q5_1", NULL, kvri_block_q5_1},
+    {KVR_DTYPE_Q8_0, 32, 34, "Q8_0", NULL, kvri_block_q8_0},
+    {KVR_DTYPE_Q2_K, 256, 84, "Q2_K", NULL, kvri_block_q2_k},
+    {KVR_DTYPE_Q3_K, 256, 110, "Q3_K", NULL, kvri_block_q3_k},
+    {KVR_DTYPE_Q4_K, 256, 144, "Q4_K", NULL, kvri_block_q4_k},
+    {KVR_DTYPE_Q5_K, 256, 176, "Q5_K", NULL, kvri_block_q5_k},
+    {KVR_DTYPE_Q6_K, 256, 210, "Q6_K", NULL, kvri_block_q6_k},
+    {KVR_DTYPE_IQ4_NL, 32, 18, "IQ4_NL", NULL, kvri_block_iq4_nl},
 };
 
 static const dtype_entry *find(uint32_t dtype) {
@@ -110,7 +112,13 @@ const char *kvr_dtype_name(uint32_t dtype) {
 
 void kvri_dtype_to_f32(uint32_t dtype, const void *src, uint32_t cols, float *out) {
     const dtype_entry *e = find(dtype);
-    if (e != NULL) e->to_f32(src, cols, out);
+    const uint8_t *at = src;
+    if (e == NULL) return;
+    if (e->row_to_f32 != NULL) {
+        e->row_to_f32(at, cols, out);
+        return;
+    }
+    for (uint32_t c = 0; c < cols; c += e->block, at += e->block_bytes) e->block_to_f32(at, out + c);
 }
 
 void kvri_dtype_from_f32(uint32_t dtype, const float *src, uint32_t cols, void *out) {

@@ -6,8 +6,6 @@
 
 #include "kvr/kvr_backend.h"
 
-#define KVRI_BLOCK 32u /* elements in a quantised block */
-
 /* Elements per block; 0 for an unknown type. */
 uint32_t kvri_dtype_block(uint32_t dtype);
 

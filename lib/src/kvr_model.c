@@ -341,7 +341,9 @@ static kvr_status check_tensor(intake *in, const kvri_gguf_tensor *t, slot *s) {
     if (kvri_dtype_block(t->type) == 0) {
         const int first = is_first_failure(in);
         tensor_fail(in, KVR_ERR_TYPE,
-                    "only F32, F16, Q8_0 and Q4_0 are supported; native is the type's number in the format: tensor", t);
+                    "a tensor type that is not supported (native is its number in the format; F32, F16, BF16, Q4_0, Q4_1, "
+                    "Q5_0, Q5_1, Q8_0, Q2_K to Q6_K and IQ4_NL are): tensor",
+                    t);
         if (first) in->error->native = (int64_t)t->type;
         return KVR_ERR_TYPE;
     }

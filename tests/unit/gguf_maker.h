@@ -169,21 +169,23 @@ static inline float gguf_random_float(uint64_t *state) {
     return (float)(gguf_random(state) >> 40) * (2.0f / 16777216.0f) - 1.0f;
 }
 
+#define GGUF_BLOCK 32u
+
 /* One block of 32 values as F16 scale and whole numbers from -limit to limit (Q4_0 stores them plus 8 in nibbles). */
 static inline void gguf_put_block(gguf_bytes *b, uint32_t dtype, const float *values) {
     const float limit = dtype == KVR_DTYPE_Q8_0 ? 127.0f : 7.0f;
     float most = 0.0f;
-    int q[KVRI_BLOCK];
-    for (uint32_t i = 0; i < KVRI_BLOCK; i++) most = fmaxf(most, fabsf(values[i]));
+    int q[GGUF_BLOCK];
+    for (uint32_t i = 0; i < GGUF_BLOCK; i++) most = fmaxf(most, fabsf(values[i]));
     const uint16_t scale = kvri_f32_to_f16(most / limit);
     const float d = kvri_f16_to_f32(scale);
-    for (uint32_t i = 0; i < KVRI_BLOCK; i++) {
+    for (uint32_t i = 0; i < GGUF_BLOCK; i++) {
         const float x = d > 0.0f ? values[i] / d : 0.0f;
         q[i] = (int)lrintf(fminf(fmaxf(x, -limit), limit));
     }
     gguf_put_le(b, scale, 2);
     if (dtype == KVR_DTYPE_Q8_0) {
-        for (uint32_t i = 0; i < KVRI_BLOCK; i++) gguf_put_le(b, (uint8_t)q[i], 1);
+        for (uint32_t i = 0; i < GGUF_BLOCK; i++) gguf_put_le(b, (uint8_t)q[i], 1);
     } else {
         for (uint32_t i = 0; i < 16; i++) gguf_put_le(b, (uint32_t)(q[i] + 8) | (uint32_t)(q[i + 16] + 8) << 4, 1);
     }
@@ -221,7 +223,7 @@ struct gguf_shape {
     /* deviations: names of a key or a tensor as they are in the file, NULL = none */
     const char *without;    /* left out */
     const char *twice;      /* tensor: described a second time */
-    const char *wrong_type; /* key: of a type that it never has; tensor: of ggml type 14 (Q6_K) */
+    const char *wrong_type; /* key: of a type that it never has; tensor: of ggml type 4 (withdrawn long ago) */
     const char *wrong_shape; /* tensor: one column more in an F32 row, one block more otherwise */
     const char *architecture; /* NULL = "llama" */
     void (*more)(gguf_maker *m); /* further keys and tensors, after all others */
@@ -320,7 +322,7 @@ static inline void gguf_model_tensor(gguf_maker *m, const gguf_shape *s, uint64_
     for (uint64_t i = 0; i < rows * cols; i++) values[i] = middle + spread * gguf_random_float(rng);
     gguf_put_values(&data, dtype, values, rows * cols);
     const uint64_t dims[2] = {cols, rows};
-    if (gguf_named(s->wrong_type, name)) dtype = 14;
+    if (gguf_named(s->wrong_type, name)) dtype = 4;
     const uint32_t n_dims = middle != 0.0f ? 1 : 2;
     gguf_tensor(m, name, dtype, n_dims, dims, data.at, data.n);
     if (gguf_named(s->twice, name)) gguf_tensor(m, name, dtype, n_dims, dims, data.at, data.n);

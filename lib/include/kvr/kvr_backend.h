@@ -19,12 +19,23 @@
 extern "C" {
 #endif
 
-/* Element types; the numbers are GGUF's (ggml_type). */
+/* Element types; the numbers are GGUF's (ggml_type). Q types: blocks of 32 elements with one scale; K types: blocks of
+ * 256 with a scale per 16 or 32. */
 typedef enum kvr_dtype {
     KVR_DTYPE_F32 = 0,
     KVR_DTYPE_F16 = 1,
-    KVR_DTYPE_Q4_0 = 2, /* blocks of 32: f16 scale, 16 bytes of nibbles (low = elements 0..15), value (q-8)*d */
-    KVR_DTYPE_Q8_0 = 8  /* blocks of 32: f16 scale, 32 int8, value q*d */
+    KVR_DTYPE_Q4_0 = 2, /* f16 scale, 16 bytes of nibbles (low = elements 0..15), value (q-8)*d */
+    KVR_DTYPE_Q4_1 = 3,
+    KVR_DTYPE_Q5_0 = 6,
+    KVR_DTYPE_Q5_1 = 7,
+    KVR_DTYPE_Q8_0 = 8, /* f16 scale, 32 int8, value q*d */
+    KVR_DTYPE_Q2_K = 10,
+    KVR_DTYPE_Q3_K = 11,
+    KVR_DTYPE_Q4_K = 12,
+    KVR_DTYPE_Q5_K = 13,
+    KVR_DTYPE_Q6_K = 14,
+    KVR_DTYPE_IQ4_NL = 20, /* as Q4_0, but the nibble chooses one of 16 fixed values */
+    KVR_DTYPE_BF16 = 30
 } kvr_dtype;
 
 /* Bytes of `cols` consecutive elements (cols a multiple of the block); 0 for an unknown type. */

@@ -15,7 +15,7 @@ typedef struct kvr_model kvr_model;
 
 typedef enum kvr_vocab_kind { KVR_VOCAB_NONE = 0, KVR_VOCAB_SPM = 1, KVR_VOCAB_BPE = 2 } kvr_vocab_kind;
 
-#define KVR_TYPE_KINDS 8u /* different tensor types listed in kvr_model_info */
+#define KVR_TYPE_KINDS 16u /* different tensor types listed in kvr_model_info */
 
 /* What a file says of itself. Strings are printable copies, cut to fit. */
 typedef struct kvr_model_info {
