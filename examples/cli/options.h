@@ -52,7 +52,13 @@ typedef enum option_id {
     OPT_BENCH_GEN,
     OPT_REPETITIONS,
     OPT_OUTPUT,
-    OPT_VERBOSE
+    OPT_VERBOSE,
+    OPT_PROFILES,
+    OPT_LINK,
+    OPT_PLAN_PROMPT,
+    OPT_SEARCH,
+    OPT_TABLE,
+    OPT_TABLE_OUT
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -81,6 +87,10 @@ typedef struct options {
     uint64_t seed;
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose;
     uint32_t output; /* output_format */
+    /* predictions */
+    const char *profiles, *link, *table, *table_out;
+    number_list plan_prompt;
+    uint32_t search;
 } options;
 
 /* What a command is, for its --help. */
