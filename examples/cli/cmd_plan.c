@@ -1,8 +1,11 @@
-/* kvr plan: memory by region and row, before anything is taken. */
+/* kvr plan: memory by region and row, before anything is taken; or, for boards by profile, the time. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "commands.h"
 #include "engine.h"
+#include "forecast.h"
 #include "say.h"
 
 #ifdef KVR_HAVE_ZMQ
@@ -10,12 +13,15 @@
 #endif
 
 static const command_help HELP = {
-    "plan", "-m FILE [-c CTX] [--boards P]",
-    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read.",
+    "plan", "-m FILE [-c CTX] [--boards P]  |  -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]",
+    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names of\n"
+    "their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
     "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
-    "total."};
-static const option_id ACCEPTS[] = {OPT_MODEL, OPT_CONTEXT, OPT_PLAN_BOARDS, OPT_DEVICE, OPT_THREADS,
-                                    OPT_KV,    OPT_GEMM, OPT_PRECISION,    OPT_BATCH,       OPT_END};
+    "total.\nA prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, too."};
+static const option_id ACCEPTS[] = {OPT_MODEL,     OPT_CONTEXT,  OPT_PLAN_BOARDS, OPT_DEVICE,      OPT_THREADS,
+                                    OPT_KV,        OPT_GEMM,     OPT_PRECISION, OPT_BATCH,      OPT_LINK,        OPT_PLAN_PROMPT,
+                                    OPT_PARTITION, OPT_SEARCH,   OPT_TABLE,       OPT_TABLE_OUT,   OPT_PROFILES,
+                                    OPT_END};
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);
@@ -59,10 +65,26 @@ static void print_link_estimate(const kvr_plan *plan) {
 #endif
 }
 
+/* --boards as a number. */
+static int take_number(options *opt) {
+    if (opt->boards == NULL) return EXIT_OK;
+    const unsigned long n = strlen(opt->boards) > 4 ? 0 : strtoul(opt->boards, NULL, 10);
+    if (n < 1 || n > KVR_MAX_BOARDS)
+        return say_usage("plan", "--boards wants a number from 1 to %u, or names of profiles, not '%.60s'", KVR_MAX_BOARDS,
+                         opt->boards);
+    opt->max_boards = (uint32_t)n;
+    return EXIT_OK;
+}
+
 int cmd_plan(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
+    if (forecast_wanted(&opt)) return forecast(&opt);
+    if (opt.search || opt.table != NULL)
+        return say_usage("plan", "a table is about boards by profile: use --boards NAMES, as in --boards 3xrpi5,rk3588");
+    code = take_number(&opt);
+    if (code != EXIT_OK) return code;
     engine e = {0};
     code = engine_open_model(&e, opt.model);
     if (code == EXIT_OK) code = engine_make_plan(&e, &opt, opt.ctx_tokens, opt.max_boards);

@@ -71,8 +71,9 @@ static const option_row TABLE[] = {
      "be the lead of a chain of P boards on this machine: starts and ends P-1 helpers"},
     {OPT_LOCAL_BOARDS_LIST, 0, "local-boards", "P,P,...", VALUE_LIST, AT(local_boards_list), 1, KVR_MAX_BOARDS,
      "measure chains of P boards on this machine, one after the other"},
-    {OPT_PLAN_BOARDS, 0, "boards", "P", VALUE_U32, AT(max_boards), 1, KVR_MAX_BOARDS,
-     "plan for one board of a chain of P (default 1)"},
+    {OPT_PLAN_BOARDS, 0, "boards", "P|NAMES", VALUE_TEXT, AT(boards), 0, 0,
+     "memory of one board of a chain of P (default 1); or the profiles of the boards, the lead last,\nas in 3xrpi5,rk3588: "
+     "predicts instead"},
     {OPT_BOARDS, 0, "boards", "ADDR,ADDR", VALUE_TEXT, AT(boards), 0, 0,
      "helpers that are running elsewhere ('kvr board'), in chain order; this board is the last"},
     {OPT_BOARD_CORES, 0, "board-cores", "N", VALUE_U32, AT(board_cores), 1, 4096,
@@ -117,6 +118,16 @@ static const option_row TABLE[] = {
      "measure behind so many tokens that are cached already (default 0)"},
     {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
     {OPT_VERBOSE, 'v', "verbose", NULL, VALUE_FLAG, AT(verbose), 0, 0, "say on stderr what is started, and where"},
+    {OPT_PROFILES, 0, "profiles", "DIR", VALUE_TEXT, AT(profiles), 0, 0,
+     "folder with boards/, links/ and models/ (default: the one that comes with kvr)"},
+    {OPT_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
+     "what the boards send through: one profile for all, or one for each (default 1gbit)"},
+    {OPT_PLAN_PROMPT, 'p', "n-prompt", "N,...", VALUE_LIST, AT(plan_prompt), 1, MAX_TOKENS,
+     "prompt lengths to predict (default 512,1024,2048,4096,8192,16384)"},
+    {OPT_SEARCH, 0, "search", NULL, VALUE_FLAG, AT(search), 0, 0,
+     "write the best partitions as a table (default -p: powers of two from 16 to 16384)"},
+    {OPT_TABLE, 0, "table", "FILE", VALUE_TEXT, AT(table), 0, 0, "take the partition from such a table"},
+    {OPT_TABLE_OUT, 'o', "output", "FILE", VALUE_TEXT, AT(table_out), 0, 0, "where --search writes (default: stdout)"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
 };
 #define N_ROWS (sizeof TABLE / sizeof TABLE[0])

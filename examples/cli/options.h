@@ -57,7 +57,13 @@ typedef enum option_id {
     OPT_TEXT_FILE,
     OPT_CHUNK_TOKENS,
     OPT_CHUNKS,
-    OPT_VERBOSE
+    OPT_VERBOSE,
+    OPT_PROFILES,
+    OPT_LINK,
+    OPT_PLAN_PROMPT,
+    OPT_SEARCH,
+    OPT_TABLE,
+    OPT_TABLE_OUT
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -89,6 +95,10 @@ typedef struct options {
     uint64_t seed;
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose;
     uint32_t output; /* output_format */
+    /* predictions */
+    const char *profiles, *link, *table, *table_out;
+    number_list plan_prompt;
+    uint32_t search;
 } options;
 
 /* What a command is, for its --help. */

@@ -1,0 +1,229 @@
+/* KVR-S: the best partition by the cost model, and which boards are worth using. */
+#include "kvr_cost_core.h"
+
+#include "kvr_checked.h"
+#include "kvr_error.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MODULE "search"
+#define MAX_ROUNDS 6       /* passes over all pairs at one step size */
+#define BETTER (1 - 1e-9)  /* smaller gains are rounding */
+#define FEWER_WINS 1.000001
+#define HIDDEN 1.02 /* of TTFT with free links: the network is hidden */
+
+/* --- one set of boards --------------------------------------------------------------------------------------- */
+
+/* Whole tokens in these shares, one at least each. */
+static void round_shares(const double *weights, uint32_t n_boards, uint32_t n_tokens, uint32_t *out_sizes) {
+    double sum = 0, at = 0;
+    uint32_t given = 0;
+    for (uint32_t r = 0; r < n_boards; r++) sum += weights[r];
+    for (uint32_t r = 0; r < n_boards; r++) {
+        at += weights[r] / sum;
+        const uint32_t least = given + 1, most = n_tokens - (n_boards - 1 - r);
+        uint32_t cut = (uint32_t)(at * n_tokens + 0.5);
+        if (cut < least) cut = least;
+        if (cut > most || r + 1 == n_boards) cut = most;
+        out_sizes[r] = cut - given;
+        given = cut;
+    }
+}
+
+/* The coarse grid: shares by speed, bent by a slope (early ranks have less to attend to and nobody to wait for) and by
+ * what the lead gets (it waits longest, but computes little of the last layer). Leaves the best in sim->best. */
+static double coarse(kvri_sim *sim) {
+    static const double slopes[] = {0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, -0.2, -0.5};
+    static const double leads[] = {1, 0.5, 0.75, 1.2, 1.5};
+    const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
+    double best = -1;
+    if (P == 1) {
+        sim->best[0] = C;
+        return kvri_sim_run(sim, sim->best, NULL);
+    }
+    for (size_t a = 0; a < sizeof slopes / sizeof slopes[0]; a++)
+        for (size_t b = 0; b < sizeof leads / sizeof leads[0]; b++) {
+            for (uint32_t r = 0; r < P; r++) {
+                const double speed = 1 / kvri_single_us(&sim->costs[r], C, sim->costs[r].tile, sim->n_layers, sim->batch_tokens);
+                const double place = 1 - 2.0 * r / (P - 1); /* 1 first .. -1 last */
+                sim->weights[r] = speed * (1 + slopes[a] * place) * (r + 1 == P ? leads[b] : 1);
+            }
+            round_shares(sim->weights, P, C, sim->trial);
+            const double ttft = kvri_sim_run(sim, sim->trial, NULL);
+            if (best >= 0 && ttft >= best * BETTER) continue;
+            best = ttft;
+            memcpy(sim->best, sim->trial, P * sizeof *sim->best);
+        }
+    return best;
+}
+
+static int try_trial(kvri_sim *sim, double *best) {
+    const double ttft = kvri_sim_run(sim, sim->trial, NULL);
+    if (ttft >= *best * BETTER) {
+        memcpy(sim->trial, sim->best, sim->n_boards * sizeof *sim->trial);
+        return 0;
+    }
+    *best = ttft;
+    memcpy(sim->best, sim->trial, sim->n_boards * sizeof *sim->best);
+    return 1;
+}
+
+/* Rank r gives (or takes, when it is a taker) step tokens in equal parts to all others. 0: somebody would run dry. */
+static int spread(uint32_t *sizes, uint32_t n_boards, uint32_t r, uint32_t step, int takes) {
+    const uint32_t part = step / (n_boards - 1);
+    if (part == 0) return 0;
+    for (uint32_t i = 0; i < n_boards; i++) {
+        const uint32_t moved = i == r ? part * (n_boards - 1) : part;
+        if ((i == r) != takes && sizes[i] <= moved) return 0;
+    }
+    for (uint32_t i = 0; i < n_boards; i++) {
+        const uint32_t moved = i == r ? part * (n_boards - 1) : part;
+        sizes[i] = (i == r) != takes ? sizes[i] - moved : sizes[i] + moved;
+    }
+    return 1;
+}
+
+/* All moves of one step size, over and over while one of them helps. */
+static void refine_step(kvri_sim *sim, uint32_t step, double *best) {
+    const uint32_t P = sim->n_boards;
+    int moved = 1;
+    for (uint32_t round = 0; moved && round < MAX_ROUNDS; round++) {
+        moved = 0;
+        for (uint32_t i = 0; i < P; i++) {
+            for (int takes = 0; takes < 2; takes++)
+                if (P > 2 && spread(sim->trial, P, i, step, takes)) moved |= try_trial(sim, best);
+            for (uint32_t j = 0; j < P; j++) {
+                if (i == j || sim->trial[i] <= step) continue;
+                sim->trial[i] -= step;
+                sim->trial[j] += step;
+                moved |= try_trial(sim, best);
+            }
+        }
+    }
+}
+
+/* From sim->best on, in finer and finer steps. */
+static double refine(kvri_sim *sim, double best) {
+    const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
+    if (P == 1) return best;
+    memcpy(sim->trial, sim->best, P * sizeof *sim->trial);
+    uint32_t step = 1;
+    while (step < C / (4 * P)) step *= 2;
+    for (const uint32_t finest = C / 4096 + 1; step >= finest; step /= 2) refine_step(sim, step, &best);
+    return best;
+}
+
+static kvr_status begin(kvri_sim *sim, const kvr_cost_job *job, void *work, size_t work_bytes, kvr_error *error) {
+    if (work == NULL) return kvri_fail(error, KVR_ERR_ARG, MODULE, "work must not be NULL");
+    KVRI_TRY(kvri_sim_begin(sim, job, work, work_bytes, NULL, error));
+    if (sim->strategy != KVR_COST_CHAIN && sim->strategy != KVR_COST_FAN_OUT)
+        return kvri_fail(error, KVR_ERR_ARG, MODULE, "only chain and fan-out have a partition to search for");
+    return KVR_OK;
+}
+
+kvr_status kvr_cost_search(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
+                           double *out_ttft_us, kvr_error *error) {
+    kvri_sim sim;
+    KVRI_TRY(begin(&sim, job, work, work_bytes, error));
+    if (out_sizes == NULL || out_ttft_us == NULL) return kvri_fail(error, KVR_ERR_ARG, MODULE, "outputs must not be NULL");
+    if (job->n_tokens < job->n_boards)
+        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token: use fewer boards, or kvr_cost_choose",
+                           job->n_boards, job->n_tokens);
+    *out_ttft_us = refine(&sim, coarse(&sim));
+    memcpy(out_sizes, sim.best, job->n_boards * sizeof *out_sizes);
+    return KVR_OK;
+}
+
+/* --- which boards -------------------------------------------------------------------------------------------- */
+
+/* The simulation of the n boards whose indices are in `used`, without the one at position `without` (n: with all). */
+static void use_boards(kvri_sim *sim, uint32_t n, uint32_t without) {
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i == without) continue;
+        sim->some_boards[m] = sim->job->boards[sim->used[i]];
+        if (sim->job->links != NULL) sim->some_links[m] = sim->job->links[sim->used[i]];
+        m++;
+    }
+    kvri_sim_use(sim, sim->some_boards, sim->job->links != NULL ? sim->some_links : NULL, m);
+}
+
+/* Whether an earlier helper of the list is the same board on the same link, so that leaving it out was tried already. */
+static int tried_before(const kvri_sim *sim, uint32_t position) {
+    const kvr_cost_job *job = sim->job;
+    for (uint32_t i = 0; i < position; i++)
+        if (job->boards[sim->used[i]] == job->boards[sim->used[position]] &&
+            (job->links == NULL || job->links[sim->used[i]] == job->links[sim->used[position]]))
+            return 1;
+    return 0;
+}
+
+/* The helper without which the rest is fastest, by the coarse grid. The lead is the last of the list and stays. */
+static uint32_t least_useful(kvri_sim *sim, uint32_t n) {
+    uint32_t worst = 0;
+    double best = -1;
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        if (tried_before(sim, i)) continue;
+        use_boards(sim, n, i);
+        const double ttft = coarse(sim);
+        if (best >= 0 && ttft >= best) continue;
+        best = ttft;
+        worst = i;
+    }
+    return worst;
+}
+
+kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
+                           uint32_t *out_used, double *out_ttft_us, kvr_error *error) {
+    kvri_sim sim;
+    KVRI_TRY(begin(&sim, job, work, work_bytes, error));
+    if (out_sizes == NULL || out_used == NULL || out_ttft_us == NULL)
+        return kvri_fail(error, KVR_ERR_ARG, MODULE, "outputs must not be NULL");
+    const uint32_t P = job->n_boards;
+    uint32_t n = (uint32_t)kvri_min(P, job->n_tokens);
+    for (uint32_t i = 0; i < n; i++) sim.used[i] = P - n + i; /* too few tokens: the first boards stay out */
+    double best = -1;
+    for (;;) {
+        use_boards(&sim, n, n);
+        const double ttft = refine(&sim, coarse(&sim));
+        if (best < 0 || ttft <= best * FEWER_WINS) {
+            best = ttft;
+            *out_used = n;
+            memset(out_sizes, 0, P * sizeof *out_sizes);
+            for (uint32_t i = 0; i < n; i++) out_sizes[sim.used[i]] = sim.best[i];
+        }
+        if (n == 1) break;
+        const uint32_t out = least_useful(&sim, n);
+        memmove(sim.used + out, sim.used + out + 1, (n - 1 - out) * sizeof *sim.used);
+        n--;
+    }
+    *out_ttft_us = best;
+    return KVR_OK;
+}
+
+/* --- the network --------------------------------------------------------------------------------------------- */
+
+kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit, kvr_error *error) {
+    kvri_sim sim;
+    kvr_cost_result result;
+    if (out_mbit == NULL) return kvri_fail(error, KVR_ERR_ARG, MODULE, "out_mbit must not be NULL");
+    KVRI_TRY(kvr_cost_run(job, work, work_bytes, &result, NULL, error)); /* checks the sizes */
+    *out_mbit = 0;
+    if (job->n_boards == 1 || job->strategy == KVR_COST_SINGLE || job->links == NULL) return KVR_OK;
+    KVRI_TRY(kvri_sim_begin(&sim, job, work, work_bytes, NULL, error));
+    if (job->sizes != NULL) memcpy(sim.kept, job->sizes, job->n_boards * sizeof *sim.kept);
+    else kvri_sim_even(job->n_tokens, job->n_boards, sim.kept);
+    double low = 0.01, high = 1e9;
+    sim.mbit = high; /* latencies stay, so this and not free links is what can be had */
+    const double goal = kvri_sim_run(&sim, sim.kept, NULL) * HIDDEN;
+    sim.mbit = low;
+    if (kvri_sim_run(&sim, sim.kept, NULL) <= goal) return KVR_OK;
+    while (high > low * 1.01) {
+        sim.mbit = sqrt(low * high);
+        if (kvri_sim_run(&sim, sim.kept, NULL) <= goal) high = sim.mbit;
+        else low = sim.mbit;
+    }
+    *out_mbit = high;
+    return KVR_OK;
+}
