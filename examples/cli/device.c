@@ -10,6 +10,7 @@
 #include "kvr/kvr_cpu.h"
 #ifdef KVR_HAVE_OPENCL
 #include "kvr/kvr_opencl.h"
+#include "tuning_file.h"
 #endif
 #include "output.h"
 #include "say.h"
@@ -38,7 +39,22 @@ static void use_reference(device *dev) {
 }
 
 #ifdef KVR_HAVE_OPENCL
+/* The tuning of the device that `place` chooses, if it was measured once. */
+static int find_tuning(const char *place, kvr_opencl_tuning *out) {
+    static kvr_opencl_info infos[CAP_DEVICES];
+    kvr_error error = {0};
+    uint32_t n = 0;
+    if (kvr_opencl_list(infos, CAP_DEVICES, &n, &error) != KVR_OK) return 0;
+    for (uint32_t i = 0; i < n && i < CAP_DEVICES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%u.%u", infos[i].platform, infos[i].device);
+        if (place == NULL ? infos[i].is_default : strcmp(name, place) == 0) return tuning_file_load(&infos[i], out);
+    }
+    return 0;
+}
+
 static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {
+    kvr_opencl_tuning tuning;
     const uint32_t n_cores = choice->n_cores;
     kvr_error error = {0};
     kvr_opencl_config config;
@@ -48,6 +64,7 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     config.max_compute_units = n_cores;
     config.gemm = choice->gemm;
     config.precision = choice->precision;
+    config.tuning = find_tuning(place, &tuning) ? &tuning : NULL;
     config.cache_dir = cache_dir_find(dev->cache_dir, sizeof dev->cache_dir) ? dev->cache_dir : NULL;
     /* A driver's threads inherit this; without it a sub-device of one unit may still wander over all cores. */
     if (n_cores != 0 && affinity_hold(0, n_cores) != 0) say_note("cannot hold this process to %u cores", n_cores);

@@ -27,6 +27,7 @@ static const command COMMANDS[] = {
     {"run", cmd_run, "answer a prompt, on one board or on a chain"},
     {"board", cmd_board, "be a helper of a chain"},
     {"bench", cmd_bench, "measure tokens per second and the time to the first token"},
+    {"tune", cmd_tune, "measure a device once, and keep what is fastest on it"},
 };
 #define N_COMMANDS (sizeof COMMANDS / sizeof COMMANDS[0])
 

@@ -1,7 +1,8 @@
 /*
  * kvr_ocl.h - internal to opencl/: the object, the session inside it, and what the files give each other.
  *
- * kvr_ocl_device   which device, its limits          kvr_ocl_program  build, binary cache use, kernels
+ * kvr_ocl_device   which device, its limits           kvr_ocl_tuning   what measuring it found best
+ * kvr_ocl_program  build, binary cache use, kernels
  * kvr_ocl_cache    the file of a program binary       kvr_ocl_memory   the list of device buffers
  * kvr_ocl_weights  weights into the device's layout   kvr_ocl_matmul   which product, and the own ones
  * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_ops      the other operators
@@ -130,7 +131,8 @@ struct kvr_opencl {
     kvr_port port; /* only log is used */
     const char *cache_dir;
     uint64_t memory_limit_bytes;
-    uint32_t gemm;             /* kvr_opencl_gemm */
+    uint32_t gemm;             /* kvr_opencl_gemm; AUTO: as tuned, or by the class of the device */
+    kvr_opencl_tuning tuning;  /* zeros: not tuned */
     uint32_t precision;        /* kvr_opencl_precision */
     kvri_ocl_session *session; /* NULL while closed */
     kvr_error last;            /* last failure of an operator */
@@ -148,6 +150,9 @@ kvr_status kvri_ocl_fail(kvr_error *error, kvr_status status, const char *text, 
 kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error *error);
 kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_error *error);
 void kvri_ocl_device_limits(kvr_opencl *cl);
+
+/* kvr_ocl_tuning.c: forgets a tuning of another device. */
+void kvri_ocl_tuning_check(kvr_opencl *cl);
 
 /* kvr_ocl_program.c */
 kvr_status kvri_ocl_program_open(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error);
@@ -193,6 +198,8 @@ kvr_status kvri_ocl_clblast_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weig
 kvr_status kvri_ocl_clblast_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add);
 
 /* kvr_ocl_matmul.c */
+int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl); /* for any weight */
+int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows);
 kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
                                    kvr_error *error);
 kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);

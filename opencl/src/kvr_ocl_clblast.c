@@ -13,15 +13,41 @@
 
 #include "kvr_checked.h"
 
-/* Padding of weight rows (n), activation rows (t), columns (k). */
+/* Padding of weight rows (n), activation rows (t), columns (k): whole tiles. */
 typedef struct units {
     uint32_t n, t, k;
 } units;
 
+/* Parameter sets for its Xgemm. */
+enum { MWG = 6, NWG = 9, KWG = 2, N_NAMES = 16 };
+static const char *const parameter_names[N_NAMES] = {"GEMMK", "KREG", "KWG", "KWI", "MDIMA", "MDIMC", "MWG", "NDIMB",
+                                                     "NDIMC", "NWG",  "SA",  "SB",  "STRM",  "STRN",  "VWM", "VWN"};
+static const size_t sets[][N_NAMES] = {
+    /* Tuned on PoCL: work-groups of one, a 32 x 8 tile in registers, no local memory. 65-100 GFLOP/s on two AVX-512
+     * cores where CLBlast's values for an unknown device give 11-16. */
+    {0, 1, 16, 2, 1, 1, 32, 1, 1, 8, 0, 0, 0, 0, 8, 4},
+    /* 8 x 8 work-items, both operands in local memory: GPUs that CLBlast's table does not know. */
+    {0, 1, 16, 2, 8, 8, 64, 8, 8, 64, 1, 1, 0, 0, 4, 4},
+    /* The same without local memory (Mali, whose local memory is main memory). */
+    {0, 1, 16, 2, 8, 8, 64, 8, 8, 64, 0, 0, 0, 0, 4, 4},
+};
+#define N_SETS (sizeof sets / sizeof sets[0])
+#define OWN_TABLE 1u
+
+/* NULL: CLBlast's own table. */
+static const size_t *set_of(const kvr_opencl *cl) {
+    const uint32_t tuned = cl->tuning.clblast_set;
+    if (tuned == OWN_TABLE || tuned > OWN_TABLE + N_SETS) return NULL;
+    if (tuned > OWN_TABLE) return sets[tuned - OWN_TABLE - 1u];
+    return cl->limits.is_cpu ? sets[0] : NULL;
+}
+
 static units units_of(const kvr_opencl *cl) {
-    static const units cpu = {32, 8, 16};      /* MWG, NWG, KWG below */
-    static const units other = {128, 128, 32}; /* multiples of every tile in CLBlast's tables (GEMMK 0) */
-    return cl->limits.is_cpu ? cpu : other;
+    const size_t *set = set_of(cl);
+    const units table = {128, 128, 32}; /* multiples of every tile in CLBlast's tables (GEMMK 0) */
+    if (set == NULL) return table;
+    const units own = {(uint32_t)set[MWG], (uint32_t)set[NWG], (uint32_t)set[KWG]};
+    return own;
 }
 
 static uint64_t pad(uint64_t value, uint32_t unit) {
@@ -39,25 +65,23 @@ static CLBlastStatusCode temp_size(const kvr_opencl *cl, size_t n, size_t t, siz
  * process uses, so it is done once: the size that CLBlast wants for a shape that fits no tile tells whether it was.
  */
 void kvri_ocl_clblast_prepare(kvr_opencl *cl) {
-    static const char *const names[] = {"GEMMK", "KREG", "KWG", "KWI", "MDIMA", "MDIMC", "MWG", "NDIMB",
-                                        "NDIMC", "NWG",  "SA",  "SB",  "STRM",  "STRN",  "VWM", "VWN"};
-    /* Tuned on PoCL: work-groups of one, a 32 x 8 tile in registers, no local memory. 65-100 GFLOP/s on two AVX-512
-     * cores where CLBlast's values for an unknown device give 11-16. */
-    static const size_t values[] = {0, 1, 16, 2, 1, 1, 32, 1, 1, 8, 0, 0, 0, 0, 8, 4};
     static const char *const route_names[] = {"XGEMM_MIN_INDIRECT_SIZE"};
     static const size_t route_values[] = {0};
+    const size_t *set = set_of(cl);
+    const units unit = units_of(cl);
     const size_t n = 33;
     const size_t t = 9;
     const size_t k = 17;
     size_t bytes = 0;
     const CLBlastStatusCode asked = temp_size(cl, n, t, k, &bytes);
-    /* A, B and C padded to the tiles above. The direct kernel would want nothing. */
-    const size_t ours = sizeof(float) * (64u * 32u + 16u * 32u + 64u * 16u);
-    if (asked == CLBlastSuccess && (cl->limits.is_cpu ? bytes == ours : bytes != 0)) return;
+    /* A, B and C padded to the tiles. The direct kernel would want nothing. */
+    const uint64_t ours = sizeof(float) * (pad(n, unit.n) * pad(k, unit.k) + pad(t, unit.t) * pad(k, unit.k) +
+                                           pad(n, unit.n) * pad(t, unit.t));
+    if (asked == CLBlastSuccess && (set != NULL ? bytes == ours : bytes != 0)) return;
     CLBlastStatusCode status = CLBlastSuccess;
-    if (cl->limits.is_cpu)
-        status = CLBlastOverrideParameters(cl->device, "Xgemm", CLBlastPrecisionSingle,
-                                           sizeof values / sizeof values[0], (const char **)names, values);
+    if (set != NULL)
+        status = CLBlastOverrideParameters(cl->device, "Xgemm", CLBlastPrecisionSingle, N_NAMES,
+                                           (const char **)parameter_names, set);
     if (status == CLBlastSuccess)
         status = CLBlastOverrideParameters(cl->device, "GemmRoutine", CLBlastPrecisionSingle, 1,
                                            (const char **)route_names, route_values);
@@ -100,7 +124,9 @@ kvr_status kvri_ocl_clblast_scratch(const kvr_opencl *cl, const kvr_backend_need
     uint64_t asked_k = 0;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
-        if (desc->role != KVR_ROLE_MATRIX) continue;
+        if (desc->role != KVR_ROLE_MATRIX ||
+            !kvri_ocl_matmul_uses_clblast(cl, kvri_ocl_memory_type(desc->dtype), desc->rows))
+            continue;
         const split cut = split_of(cl, need->batch_tokens, desc->cols);
         const uint64_t n_pad = pad(kvri_min(desc->rows, cut.panel_cols), unit.n);
         grow(&scratch_bytes[KVRI_OCL_PANEL], n_pad, cut.k_pad);
@@ -164,7 +190,7 @@ static int is_known_product(const kvr_opencl *cl, cl_mem product, units unit) {
 
 kvr_status kvri_ocl_clblast_check(kvr_opencl *cl, kvri_ocl_session *session, kvr_error *error) {
     session->use_clblast = 0;
-    if (cl->gemm == KVR_OPENCL_GEMM_OWN || session->scratch[KVRI_OCL_PANEL] == NULL) return KVR_OK;
+    if (!kvri_ocl_matmul_may_use_clblast(cl) || session->scratch[KVRI_OCL_PANEL] == NULL) return KVR_OK;
     const units unit = units_of(cl);
     if (write_known(cl, session->scratch[KVRI_OCL_PANEL], known_a, unit.k, unit.n) != CL_SUCCESS ||
         write_known(cl, session->scratch[KVRI_OCL_PACKED], known_b, unit.k, unit.t) != CL_SUCCESS)

@@ -240,14 +240,19 @@ void kvri_ocl_device_limits(kvr_opencl *cl) {
     limits->global_mem_bytes = cl->info.global_mem_bytes;
     limits->work_group = 1;
     if (!limits->is_cpu) limits->work_group = cl->info.max_work_group < 64 ? (uint32_t)cl->info.max_work_group : 64u;
-    /* 12 x 2 accumulators of 16 floats fill the 32 registers of AVX-512; 6 x 1 fit 16 registers of 8 floats (AVX2) and
-     * 32 of 4 (NEON). */
+    /* 8 x 2 accumulators of 16 floats and the weights beside them in the 32 registers of AVX-512; 6 x 1 fit 16 registers
+     * of 8 floats (AVX2) and 32 of 4 (NEON). kvr tune finds better ones. */
     const int wide = device_u32(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT) >= 16u;
-    limits->tile_rows = wide ? 12u : 6u;
+    limits->tile_rows = wide ? 8u : 6u;
     limits->tile_vecs = wide ? 2u : 1u;
     limits->dot_rows = wide ? 6u : 3u; /* two kinds of accumulators; 16 lanes are 1 register, or 2 (AVX2), or 4 (NEON) */
-    limits->panel_k = limits->is_cpu ? 128u : 32u; /* 16 KiB with two vecs: a third to a half of an L1 cache */
+    limits->panel_k = limits->is_cpu ? 256u : 32u; /* 32 KiB with two vecs */
     limits->dot = dot_of(cl, wide);
+    const kvr_opencl_tuning *tuning = &cl->tuning;
+    if (tuning->tile_rows != 0) limits->tile_rows = tuning->tile_rows;
+    if (tuning->tile_vecs != 0) limits->tile_vecs = tuning->tile_vecs;
+    if (tuning->dot_rows != 0) limits->dot_rows = tuning->dot_rows;
+    if (tuning->panel_k != 0) limits->panel_k = tuning->panel_k;
     cl_device_fp_config fp = 0;
     if (clGetDeviceInfo(cl->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof fp, &fp, NULL) != CL_SUCCESS) fp = 0;
     limits->exact_divide = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;

@@ -2,11 +2,12 @@
  * kvr_ocl_matmul.c - dst = src * weight^T: which product runs, and the own ones.
  *
  *              prefill                                      decode (one row)
- *   gemm own   integer product, or float product            integer or float matvec
+ *   own        integer product, or float product            integer or float matvec
  *   CLBlast    CLBlast                                      integer or float matvec
  *
- * Integers where precision allows them, the weight has 4 or 8 bits and the device has an instruction for them. The choice
- * depends on weight and path only, never on the number of rows.
+ * Integers where precision allows them, the weight has 4 or 8 bits and the device has an instruction for them. Own or CLBlast:
+ * as configured, else as tuned, else own on CPUs, where it is two to four times as fast (README.md, "Speed now"), and
+ * CLBlast elsewhere. The choice depends on weight and path only, never on the number of rows.
  */
 #include "kvr_ocl.h"
 
@@ -19,6 +20,30 @@ static int in_integers(const kvr_opencl *cl, uint32_t type) {
     if (type != KVRI_OCL_Q4_0 && type != KVRI_OCL_Q8_0) return 0;
     if (cl->precision == KVR_OPENCL_PRECISION_INTEGER) return 1;
     return cl->precision == KVR_OPENCL_PRECISION_FAST && cl->limits.dot != 0;
+}
+
+#define NARROW_ROWS 1024u /* kvr_opencl_tuning */
+
+static uint32_t choice(const kvr_opencl *cl, uint32_t tuned) {
+    if (cl->gemm != KVR_OPENCL_GEMM_AUTO) return cl->gemm;
+    if (tuned != KVR_OPENCL_GEMM_AUTO) return tuned;
+    return cl->limits.is_cpu ? KVR_OPENCL_GEMM_OWN : KVR_OPENCL_GEMM_CLBLAST;
+}
+
+int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows) {
+    const kvr_opencl_tuning *t = &cl->tuning;
+    const int integers = in_integers(cl, type);
+    const uint32_t narrow = integers ? t->narrow_int : t->narrow_float;
+    const uint32_t wide = integers ? t->wide_int : t->wide_float;
+    return choice(cl, rows < NARROW_ROWS ? narrow : wide) == KVR_OPENCL_GEMM_CLBLAST;
+}
+
+int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl) {
+    static const uint32_t types[] = {KVRI_OCL_F32, KVRI_OCL_Q8_0};
+    for (size_t i = 0; i < 2; i++)
+        if (kvri_ocl_matmul_uses_clblast(cl, types[i], 0) || kvri_ocl_matmul_uses_clblast(cl, types[i], NARROW_ROWS))
+            return 1;
+    return 0;
 }
 
 kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
@@ -36,7 +61,7 @@ kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need 
     scratch_bytes[KVRI_OCL_QSCALE] = blocks * sizeof(cl_float);
     scratch_bytes[KVRI_OCL_QSUM] = blocks * sizeof(cl_int);
     scratch_bytes[KVRI_OCL_STAGING] = kvri_ocl_weights_staging(need);
-    if (cl->gemm != KVR_OPENCL_GEMM_OWN) KVRI_TRY(kvri_ocl_clblast_scratch(cl, need, scratch_bytes, error));
+    if (kvri_ocl_matmul_may_use_clblast(cl)) KVRI_TRY(kvri_ocl_clblast_scratch(cl, need, scratch_bytes, error));
     for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)
         if (scratch_bytes[i] > cl->limits.max_alloc_bytes)
             return kvri_fail_n(error, KVR_ERR_NOMEM, "opencl",
@@ -131,17 +156,22 @@ static kvr_status matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, 16), 1, "matvec could not be enqueued");
 }
 
+static int clblast_takes(const kvr_opencl *cl, uint32_t weight) {
+    const kvri_ocl_tensor *tensor = &cl->session->tensors[weight];
+    return cl->session->use_clblast && kvri_ocl_matmul_uses_clblast(cl, tensor->type, tensor->rows);
+}
+
 kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
                                kvr_path path, int add) {
     kvri_ocl_matmul_changed(cl, dst.tensor);
     if (path == KVR_PATH_DECODE) return matvec(cl, dst, weight, src, rows, add);
-    if (cl->session->use_clblast) return kvri_ocl_clblast_run(cl, dst, weight, src, rows, add);
+    if (clblast_takes(cl, weight)) return kvri_ocl_clblast_run(cl, dst, weight, src, rows, add);
     return product(cl, dst, weight, src, rows, add);
 }
 
 kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight) {
     KVRI_TRY(matvec(cl, work, weight, work, 0, 0));
     kvri_ocl_matmul_changed(cl, work.tensor);
-    if (cl->session->use_clblast) return kvri_ocl_clblast_warm_up(cl, work, weight);
+    if (clblast_takes(cl, weight)) KVRI_TRY(kvri_ocl_clblast_warm_up(cl, work, weight));
     return product(cl, work, weight, work, 0, 0);
 }

@@ -43,6 +43,7 @@ static void release(kvr_opencl *cl) {
 static kvr_status make(kvr_opencl *cl, const kvr_opencl_config *config, kvr_error *error) {
     KVRI_TRY(kvri_ocl_device_choose(cl, config->device, error));
     if (config->max_compute_units != 0) KVRI_TRY(kvri_ocl_device_divide(cl, config->max_compute_units, error));
+    kvri_ocl_tuning_check(cl);
     kvri_ocl_device_limits(cl);
     cl_int native = CL_SUCCESS;
     cl->context = clCreateContext(NULL, 1, &cl->device, NULL, NULL, &native);
@@ -56,15 +57,13 @@ static kvr_status make(kvr_opencl *cl, const kvr_opencl_config *config, kvr_erro
             return kvri_ocl_fail(error, KVR_ERR_DEVICE, "the driver makes no command queue: choose another device",
                                  native);
     }
-    /* opencl/README.md, "Speed now": on CPU drivers the own kernel is two to four times as fast */
-    if (cl->gemm == KVR_OPENCL_GEMM_AUTO) cl->gemm = cl->limits.is_cpu ? KVR_OPENCL_GEMM_OWN : KVR_OPENCL_GEMM_CLBLAST;
-    if (cl->gemm != KVR_OPENCL_GEMM_OWN) kvri_ocl_clblast_prepare(cl);
+    if (kvri_ocl_matmul_may_use_clblast(cl)) kvri_ocl_clblast_prepare(cl);
     return KVR_OK;
 }
 
 kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,
                            kvr_opencl **out, kvr_error *error) {
-    static const kvr_opencl_config defaults = {sizeof(kvr_opencl_config), NULL, 0, NULL, 0, 0, 0};
+    static const kvr_opencl_config defaults = {sizeof(kvr_opencl_config), NULL, 0, NULL, 0, 0, 0, NULL};
     if (config == NULL) config = &defaults;
     if (out == NULL || mem == NULL || ((uintptr_t)mem & 63u) != 0)
         return kvri_fail(error, KVR_ERR_ARG, "opencl",
@@ -82,6 +81,7 @@ kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config 
     cl.memory_limit_bytes = config->memory_limit_bytes;
     cl.gemm = config->gemm;
     cl.precision = config->precision;
+    if (config->tuning != NULL) cl.tuning = *config->tuning;
     if (port != NULL) cl.port = *port;
     const kvr_status status = make(&cl, config, error);
     if (status != KVR_OK) {

@@ -350,6 +350,77 @@ static void a_clblast_that_fails_or_lies_is_replaced(void **state) {
         }
 }
 
+/* ---- tuning ---- */
+
+static void a_tuning_is_written_and_read_back_and_damage_is_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        "", "kvr-tuning 2\n", "kvr-board 1\n", "kvr-tuning 1\ndevice a\nplatform b\n",
+        "kvr-tuning 1\ndevice a\nplatform b\ndriver c\ntile_rows 17\n",
+        "kvr-tuning 1\ndevice a\nplatform b\ndriver c\npanel_k 100\n",
+        "kvr-tuning 1\ndevice a\nplatform b\ndriver c\nwide_int own\n",
+        "kvr-tuning 1\ndevice a\nplatform b\ndriver c\nspeed 1\n"};
+    kvr_opencl_tuning t;
+    kvr_opencl_tuning back;
+    char text[KVR_OPENCL_TUNING_MAX_BYTES];
+    kvr_error error = {0};
+    memset(&t, 0, sizeof t);
+    memset(&back, 0, sizeof back);
+    strcpy(t.device, "some device (rev 2)");
+    strcpy(t.platform, "some platform");
+    strcpy(t.driver, "1.2+x");
+    t.struct_bytes = sizeof t;
+    t.tile_rows = 8;
+    t.tile_vecs = 2;
+    t.panel_k = 64;
+    t.wide_int = KVR_OPENCL_GEMM_OWN;
+    const size_t n = kvr_opencl_tuning_write(&t, text, sizeof text);
+    assert_true(n > 0);
+    assert_int_equal(kvr_opencl_tuning_write(&t, text, n - 1), 0);
+    kvr_opencl_tuning_write(&t, text, sizeof text);
+    assert_int_equal(kvr_opencl_tuning_read(text, n, &back, &error), KVR_OK);
+    assert_memory_equal(&t, &back, sizeof t);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memset(&error, 0, sizeof error);
+        assert_true(kvr_opencl_tuning_read(bad[i], strlen(bad[i]), &back, &error) < 0);
+        assert_true(error.text[0] != 0);
+        assert_memory_equal(&t, &back, sizeof t);
+    }
+}
+
+/* Tiles of any size give the same product; another device's tuning is named and not used. */
+static void a_tuning_changes_the_tiles_of_its_own_device_only(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    for (int is_own = 0; is_own < 2; is_own++) {
+        rig r;
+        kvr_error error = {0};
+        kvr_opencl_config config = {0};
+        kvr_opencl_info info;
+        kvr_opencl_tuning t;
+        small_need(&r);
+        assert_int_equal(open_object(&r, &config, &error), KVR_OK);
+        kvr_opencl_device(r.opencl, &info);
+        rig_close(&r);
+        memset(&t, 0, sizeof t);
+        t.struct_bytes = sizeof t;
+        memcpy(t.device, info.name, sizeof t.device);
+        memcpy(t.platform, info.platform_name, sizeof t.platform);
+        memcpy(t.driver, is_own ? info.driver_version : "another", is_own ? sizeof t.driver : 8);
+        t.tile_rows = 3;
+        t.tile_vecs = 1;
+        t.panel_k = 32;
+        t.narrow_float = KVR_OPENCL_GEMM_OWN;
+        config.tuning = &t;
+        small_need(&r);
+        assert_int_equal(open_object(&r, &config, &error), KVR_OK);
+        assert_int_equal(strstr(logged, "tuning is of another device") != NULL, !is_own);
+        assert_int_equal(rig_open_side(&r, &r.sides[0], 0, &error), KVR_OK);
+        product_is_right(&r);
+        rig_close(&r);
+    }
+}
+
 /* ---- binary cache ---- */
 
 static int open_with_cache(const char *dir) {
@@ -430,6 +501,8 @@ int main(void) {
         cmocka_unit_test(calls_that_do_not_fit_are_refused_with_words),
         cmocka_unit_test(a_part_of_a_device_computes_the_same_bits),
         cmocka_unit_test(a_clblast_that_fails_or_lies_is_replaced),
+        cmocka_unit_test(a_tuning_is_written_and_read_back_and_damage_is_refused),
+        cmocka_unit_test(a_tuning_changes_the_tiles_of_its_own_device_only),
         cmocka_unit_test(a_damaged_program_cache_means_a_rebuild),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,23 @@ typedef enum kvr_opencl_precision {
     KVR_OPENCL_PRECISION_INTEGER = 2 /* yes, on any device, without an instruction in plain C (slow): for comparing */
 } kvr_opencl_precision;
 
+/*
+ * What measuring a device found best (`kvr tune`); all of it changes time and, as any other device would, the last bits,
+ * never which bits a row's neighbours change. Zero or empty: the library's choice for this class of device.
+ */
+typedef struct kvr_opencl_tuning {
+    uint32_t struct_bytes;
+    char device[96], platform[64], driver[64]; /* whom it was measured on: name, platform_name, driver_version */
+    uint32_t tile_rows, tile_vecs; /* register tile of the own products: rows (1..16) x vecs of 16 columns (1, 2) */
+    uint32_t dot_rows;             /* rows of the tile in integers (1..16) */
+    uint32_t panel_k;              /* columns of a weight dequantised at a time (32..512, a multiple of 32) */
+    uint32_t clblast_set;          /* its parameters: 1 = its own table, 2.. = sets of kvr_ocl_clblast.c */
+    uint32_t narrow_float, narrow_int, wide_float, wide_int; /* kvr_opencl_gemm of prompts, by rows of the weight (narrow:
+                                    * fewer than 1024) and by its type (int: 4 or 8 bits that precision lets run in integers) */
+} kvr_opencl_tuning;
+
+#define KVR_OPENCL_TUNING_MAX_BYTES 4096u
+
 /* Zero is the default of every field. */
 typedef struct kvr_opencl_config {
     uint32_t struct_bytes;
@@ -45,6 +62,7 @@ typedef struct kvr_opencl_config {
         memory_limit_bytes; /* most device memory (weights + KV + work + scratch) a session may take; 0 = no limit */
     uint32_t gemm;          /* kvr_opencl_gemm */
     uint32_t precision;     /* kvr_opencl_precision */
+    const kvr_opencl_tuning *tuning; /* copied; NULL = none. One of another device is passed over, with a line in the log */
 } kvr_opencl_config;
 
 /* What a device says of itself. Strings are printable copies, cut to fit. */
@@ -68,6 +86,15 @@ typedef struct kvr_opencl_info {
  * driver work beyond enumeration. NO_DEVICE: there is none at all.
  */
 kvr_status kvr_opencl_list(kvr_opencl_info *infos, uint32_t cap, uint32_t *out_n, kvr_error *error);
+
+/*
+ * A tuning as a text of "name value" lines after "kvr-tuning 1", '#' starts a comment; hostile text is refused. Read: *out is
+ * unchanged on error; MAGIC, VERSION, KEY, TRUNCATED. Write: bytes written, 0 when cap is too small.
+ */
+kvr_status kvr_opencl_tuning_read(const char *text, size_t bytes, kvr_opencl_tuning *out, kvr_error *error);
+size_t kvr_opencl_tuning_write(const kvr_opencl_tuning *tuning, char *out, size_t cap);
+/* A file name of its own for each device and driver: "tuning-0123456789abcdef.txt". */
+void kvr_opencl_tuning_name(const kvr_opencl_info *device, char out[32]);
 
 /* Bytes of a kvr_opencl object. */
 size_t kvr_opencl_bytes(void);
