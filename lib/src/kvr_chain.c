@@ -2,6 +2,7 @@
 #include "kvr_chain.h"
 
 #include "kvr_error.h"
+#include "kvr_rope.h"
 #include "kvr_session_state.h"
 
 #include <string.h>
@@ -48,7 +49,8 @@ uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.pee
 kvri_hello kvri_chain_hello(const kvr_session *s) {
     kvri_hello h;
     memset(&h, 0, sizeof h);
-    h.fingerprint = s->model->info.fingerprint;
+    /* boards on different sides of a model's original context rotate keys differently */
+    h.fingerprint = s->model->info.fingerprint + (uint64_t)kvri_rope_is_long(s->model, s->plan.ctx_tokens);
     h.kv_dtype = s->plan.kv_dtype;
     h.frame_tokens = s->plan.frame_tokens;
     h.ctx_tokens = s->plan.ctx_tokens;

@@ -21,11 +21,11 @@ typedef struct cpu_state {
     kvr_tensor_desc *tensors;
     const uint8_t **places; /* [n_tensors] where each tensor lies: file, or this memory */
     uint8_t *kv, *work;     /* all KV tensors, all WORK tensors, back to back */
-    float *row;             /* [widest matrix] one dequantised weight row */
+    float *row;             /* [widest matrix or vector] one dequantised weight row, or a row less its mean */
     float *keys, *values;   /* [KEY_BLOCK][D] */
     float *scores;          /* [KEY_BLOCK] */
     float *row_max, *row_sum; /* [batch][H/G] */
-    float *vector;          /* [widest vector] */
+    float *vector, *bias;   /* [widest matrix or vector] */
 } cpu_state;
 
 /* Sizes that place() derives from the tensor list. */
@@ -68,6 +68,7 @@ static cpu_state *place(kvri_carve *c, const kvr_backend_need *need, cpu_parts *
     const uint64_t before = c->used;
     layout.row = kvri_carve_take(c, parts->widest, sizeof(float));
     layout.vector = kvri_carve_take(c, parts->widest, sizeof(float));
+    layout.bias = kvri_carve_take(c, parts->widest, sizeof(float));
     layout.keys = kvri_carve_take(c, (uint64_t)KEY_BLOCK * need->head_dim, sizeof(float));
     layout.values = kvri_carve_take(c, (uint64_t)KEY_BLOCK * need->head_dim, sizeof(float));
     layout.scores = kvri_carve_take(c, KEY_BLOCK, sizeof(float));
@@ -147,6 +148,14 @@ static float dot(const float *a, const float *b, uint32_t n) {
     return lane[0];
 }
 
+static float sum(const float *a, uint32_t n) {
+    float lane[16] = {0};
+    for (uint32_t i = 0; i < n; i++) lane[i & 15u] += a[i];
+    for (uint32_t half = 8; half > 0; half /= 2)
+        for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
 static kvr_status cpu_embed(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows) {
     cpu_state *s = state_of(user);
     const kvr_tensor_desc *w = &s->tensors[weight];
@@ -156,15 +165,27 @@ static kvr_status cpu_embed(void *user, kvr_view dst, uint32_t weight, const int
     return KVR_OK;
 }
 
-static kvr_status cpu_rms_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+static void load_vector(const cpu_state *s, uint32_t tensor, float *out) {
+    kvri_dtype_to_f32(s->tensors[tensor].dtype, s->places[tensor], s->tensors[tensor].cols, out);
+}
+
+static kvr_status cpu_norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
     cpu_state *s = state_of(user);
-    const uint32_t cols = s->tensors[weight].cols;
+    const uint32_t cols = s->tensors[how->weight].cols;
+    const uint32_t stretches = rows * (s->tensors[src.tensor].cols / cols);
     const float *x = work_rows(s, src);
     float *out = work_rows(s, dst);
-    kvri_dtype_to_f32(s->tensors[weight].dtype, s->places[weight], cols, s->vector);
-    for (uint32_t t = 0; t < rows; t++, x += cols, out += cols) {
-        const float scale = 1.0f / sqrtf(dot(x, x, cols) / (float)cols + eps);
-        for (uint32_t i = 0; i < cols; i++) out[i] = x[i] * scale * s->vector[i];
+    load_vector(s, how->weight, s->vector);
+    memset(s->bias, 0, cols * sizeof *s->bias);
+    if (how->bias != KVR_NO_TENSOR) load_vector(s, how->bias, s->bias);
+    for (uint32_t t = 0; t < stretches; t++, x += cols, out += cols) {
+        const float mean = how->kind == KVR_NORM_LAYER ? sum(x, cols) / (float)cols : 0.0f;
+        for (uint32_t i = 0; i < cols; i++) s->row[i] = x[i] - mean;
+        const float scale = 1.0f / sqrtf(dot(s->row, s->row, cols) / (float)cols + how->eps);
+        for (uint32_t i = 0; i < cols; i++) {
+            const float y = s->row[i] * scale * s->vector[i] + s->bias[i];
+            out[i] = how->add ? out[i] + y : y;
+        }
     }
     return KVR_OK;
 }
@@ -188,21 +209,43 @@ static kvr_status cpu_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view
     return KVR_OK;
 }
 
-static kvr_status cpu_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+static kvr_status cpu_add_bias(void *user, kvr_view x, uint32_t bias, uint32_t rows) {
+    cpu_state *s = state_of(user);
+    const uint32_t cols = s->tensors[x.tensor].cols;
+    float *row = work_rows(s, x);
+    load_vector(s, bias, s->bias);
+    for (uint32_t t = 0; t < rows; t++, row += cols)
+        for (uint32_t i = 0; i < cols; i++) row[i] += s->bias[i];
+    return KVR_OK;
+}
+
+static float capped(float x, float soft_cap) { return soft_cap != 0.0f ? soft_cap * tanhf(x / soft_cap) : x; }
+
+static kvr_status cpu_scale(void *user, kvr_view x, float factor, float soft_cap, uint32_t rows) {
+    cpu_state *s = state_of(user);
+    const size_t n = (size_t)rows * s->tensors[x.tensor].cols;
+    float *row = work_rows(s, x);
+    for (size_t i = 0; i < n; i++) row[i] = capped(row[i] * factor, soft_cap);
+    return KVR_OK;
+}
+
+static kvr_status cpu_rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                            uint32_t first_token) {
     cpu_state *s = state_of(user);
-    const uint32_t D = s->need.head_dim;
-    float *row = work_rows(s, x); /* [rows][n_heads][D] */
-    kvri_dtype_to_f32(s->tensors[freq].dtype, s->places[freq], rope_dims / 2, s->vector);
+    const uint32_t D = s->need.head_dim, pairs = how->dims / 2;
+    const uint32_t step = how->style == KVR_ROPE_PAIRS ? 2 : 1;      /* from pair to pair */
+    const uint32_t apart = how->style == KVR_ROPE_PAIRS ? 1 : pairs; /* within a pair */
+    float *row = work_rows(s, x);                                    /* [rows][n_heads][D] */
+    load_vector(s, how->freq, s->vector);
     for (uint32_t t = 0; t < rows; t++, row += (size_t)n_heads * D) {
-        for (uint32_t i = 0; i < rope_dims / 2; i++) {
+        for (uint32_t i = 0; i < pairs; i++) {
             const float angle = (float)(first_token + t) * s->vector[i];
-            const float c = cosf(angle), n = sinf(angle);
+            const float c = cosf(angle) * how->magnitude, n = sinf(angle) * how->magnitude;
             for (uint32_t h = 0; h < n_heads; h++) {
-                float *pair = row + (size_t)h * D + 2 * (size_t)i;
-                const float a = pair[0], b = pair[1];
+                float *pair = row + (size_t)h * D + step * (size_t)i;
+                const float a = pair[0], b = pair[apart];
                 pair[0] = a * c - b * n;
-                pair[1] = a * n + b * c;
+                pair[apart] = a * n + b * c;
             }
         }
     }
@@ -221,19 +264,19 @@ static kvr_status cpu_store(void *user, kvr_view dst, kvr_view src, uint32_t row
 
 /* Merges one block of keys into the running softmax of one query: max, sum, weighted values (Milakov 2018). */
 static void attend_block(const float *q, const float *keys, const float *values, uint32_t n_keys, uint32_t D,
-                         float scale, float *scores, float *max, float *sum, float *out) {
+                         const kvr_attention *how, float *scores, float *max, float *total, float *out) {
     float block_max = *max;
     for (uint32_t k = 0; k < n_keys; k++) {
-        scores[k] = dot(q, keys + (size_t)k * D, D) * scale;
+        scores[k] = capped(dot(q, keys + (size_t)k * D, D) * how->scale, how->soft_cap);
         if (scores[k] > block_max) block_max = scores[k];
     }
     const float shrink = expf(*max - block_max); /* 0 for the first block: max is -infinity */
-    *sum *= shrink;
+    *total *= shrink;
     for (uint32_t i = 0; i < D; i++) out[i] *= shrink;
     for (uint32_t k = 0; k < n_keys; k++) {
         const float p = expf(scores[k] - block_max);
         const float *v = values + (size_t)k * D;
-        *sum += p;
+        *total += p;
         for (uint32_t i = 0; i < D; i++) out[i] += p * v[i];
     }
     *max = block_max;
@@ -246,27 +289,37 @@ static void load_block(const cpu_state *s, uint32_t tensor, uint32_t first, uint
         kvri_dtype_to_f32(s->tensors[tensor].dtype, any_rows(s, tensor, first + k) + skip, D, out + (size_t)k * D);
 }
 
-static kvr_status cpu_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                                uint32_t first_token) {
+/* First key that a token sees. */
+static uint32_t window_start(const kvr_attention *how, uint32_t token) {
+    return how->window != 0 && token >= how->window ? token - how->window + 1 : 0;
+}
+
+static kvr_status cpu_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
+                                uint32_t rows, uint32_t first_token) {
     cpu_state *s = state_of(user);
     const uint32_t D = s->need.head_dim, H = s->need.n_heads, group = H / s->need.n_kv_heads;
-    const float scale = 1.0f / sqrtf((float)D);
     const float *queries = work_rows(s, q); /* [rows][H][D] */
     float *out = work_rows(s, dst);         /* [rows][H][D] */
     const uint32_t end = first_token + rows; /* keys that the last row sees */
+    const uint32_t start = window_start(how, first_token) / KEY_BLOCK * KEY_BLOCK;
     memset(out, 0, (size_t)rows * H * D * sizeof *out);
     for (uint32_t g = 0; g < s->need.n_kv_heads; g++) {
         for (uint32_t i = 0; i < rows * group; i++) s->row_max[i] = -INFINITY, s->row_sum[i] = 0.0f;
-        for (uint32_t at = 0; at < end; at += KEY_BLOCK) {
+        for (uint32_t at = start; at < end; at += KEY_BLOCK) {
             const uint32_t n = end - at < KEY_BLOCK ? end - at : KEY_BLOCK;
             load_block(s, k, at, n, g, s->keys);
             load_block(s, v, at, n, g, s->values);
             for (uint32_t t = at > first_token ? at - first_token : 0; t < rows; t++) {
-                const uint32_t seen = first_token + t + 1 - at; /* causal: keys at .. own position */
+                /* of this block: keys from the window's start to the own position */
+                const uint32_t own_end = (uint32_t)kvri_min(n, first_token + t + 1 - at);
+                const uint32_t own_start = window_start(how, first_token + t);
+                const uint32_t from = own_start > at ? own_start - at : 0;
+                if (from >= own_end) continue;
                 for (uint32_t h = 0; h < group; h++) {
                     const size_t head = ((size_t)t * H + (size_t)g * group + h) * D;
-                    attend_block(queries + head, s->keys, s->values, seen < n ? seen : n, D, scale, s->scores,
-                                 &s->row_max[t * group + h], &s->row_sum[t * group + h], out + head);
+                    attend_block(queries + head, s->keys + (size_t)from * D, s->values + (size_t)from * D,
+                                 own_end - from, D, how, s->scores, &s->row_max[t * group + h],
+                                 &s->row_sum[t * group + h], out + head);
                 }
             }
         }
@@ -280,12 +333,23 @@ static kvr_status cpu_attention(void *user, kvr_view dst, kvr_view q, uint32_t k
     return KVR_OK;
 }
 
-static kvr_status cpu_silu_mul(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
+static float activated(float x, kvr_activation activation) {
+    switch (activation) {
+    case KVR_ACT_SILU: return x / (1.0f + expf(-x));
+    case KVR_ACT_GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    case KVR_ACT_GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+    }
+    return x;
+}
+
+static kvr_status cpu_activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     cpu_state *s = state_of(user);
-    const size_t n = (size_t)rows * s->tensors[gate.tensor].cols;
-    float *g = work_rows(s, gate);
+    const size_t n = (size_t)rows * s->tensors[x.tensor].cols;
+    float *g = work_rows(s, x);
+    for (size_t i = 0; i < n; i++) g[i] = activated(g[i], activation);
+    if (up.tensor == KVR_NO_TENSOR) return KVR_OK;
     const float *u = work_rows(s, up);
-    for (size_t i = 0; i < n; i++) g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+    for (size_t i = 0; i < n; i++) g[i] *= u[i];
     return KVR_OK;
 }
 
@@ -321,12 +385,14 @@ void kvr_cpu_backend(kvr_cpu *cpu, kvr_backend *out) {
     out->open = cpu_open;
     out->close = cpu_close;
     out->embed = cpu_embed;
-    out->rms_norm = cpu_rms_norm;
+    out->norm = cpu_norm;
     out->matmul = cpu_matmul;
+    out->add_bias = cpu_add_bias;
+    out->scale = cpu_scale;
     out->rope = cpu_rope;
     out->store = cpu_store;
     out->attention = cpu_attention;
-    out->silu_mul = cpu_silu_mul;
+    out->activate = cpu_activate;
     out->write = cpu_write;
     out->read = cpu_read;
     out->done = cpu_done;

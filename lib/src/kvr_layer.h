@@ -6,13 +6,16 @@
 #define KVR_LAYER_H
 
 #include "kvr_layout.h"
+#include "kvr_rope.h"
 
 /* What the operators need; constant while a session is open. */
 typedef struct kvri_compute {
     const kvr_backend *backend;
     const kvr_model_info *info;
+    const kvri_traits *traits;
+    const kvri_weights *weights;
     kvri_ids ids;
-    uint32_t head; /* weight index of the output head */
+    kvr_rope rope[KVRI_ROPE_SETS];
 } kvri_compute;
 
 /* A micro-batch: rows x_row .. x_row+rows of the residual stream are the tokens first_token .. */
@@ -20,6 +23,8 @@ typedef struct kvri_rows {
     uint32_t x_row, rows, first_token;
     kvr_path path;
 } kvri_rows;
+
+void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_backend *backend);
 
 kvr_status kvri_layer_embed(const kvri_compute *c, const kvri_rows *r, const int32_t *ids);
 /* First half: keys and values of these tokens are in the cache afterwards. */

@@ -3,16 +3,18 @@
 #include "kvr_checked.h"
 #include "kvr_dtype.h"
 #include "kvr_partition.h"
+#include "kvr_rope.h"
 #include "kvr_session_state.h"
 
 #include <string.h>
 
-typedef char kvri_room_for_work[(KVRI_WORK_COUNT + 1 <= 16) ? 1 : -1]; /* KVRI_SESSION_TENSORS */
+typedef char kvri_room_for_work[(KVRI_WORK_COUNT + KVRI_ROPE_SETS <= 16) ? 1 : -1]; /* KVRI_SESSION_TENSORS */
 
 kvri_ids kvri_layout_ids(const kvr_model *model) {
     kvri_ids ids;
     ids.freq = model->n_weights;
-    ids.work = ids.freq + 1;
+    ids.n_freq = model->traits.local_rope_base != 0.0f ? KVRI_ROPE_SETS : 1;
+    ids.work = ids.freq + ids.n_freq;
     ids.kv = ids.work + (uint32_t)KVRI_WORK_COUNT;
     ids.count = ids.kv + 2 * model->info.n_layers;
     return ids;
@@ -36,6 +38,7 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
     const kvri_ids ids = kvri_layout_ids(model);
     const uint64_t ONE = 1, M = info->model_dim, F = info->ffn_dim, V = info->n_vocab;
     const uint64_t B = plan->batch_tokens, C = plan->chunk_tokens;
+    const uint64_t BG = model->weights.at[KVRI_FFN_GATE] != KVR_NO_TENSOR ? B : 1;
     const uint64_t HD = (uint64_t)info->n_heads * info->head_dim, GD = (uint64_t)info->n_kv_heads * info->head_dim;
     const struct { uint64_t rows, cols; } work[] = {
 #define KVRI_SHAPE(name, rows, cols) {rows, cols},
@@ -43,7 +46,10 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
 #undef KVRI_SHAPE
     };
     kvr_tensor_desc *tensors = model->tensors;
-    kvr_status status = set_tensor(&tensors[ids.freq], KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, info->rope_dims / 2, freq);
+    kvr_status status = KVR_OK;
+    for (uint32_t i = 0; i < ids.n_freq && status == KVR_OK; i++)
+        status = set_tensor(&tensors[ids.freq + i], KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, info->rope_dims / 2,
+                            freq != NULL ? freq + (size_t)i * (info->rope_dims / 2) : NULL);
     for (uint32_t i = 0; i < (uint32_t)KVRI_WORK_COUNT && status == KVR_OK; i++)
         status = set_tensor(&tensors[ids.work + i], KVR_ROLE_WORK, KVR_DTYPE_F32, work[i].rows, work[i].cols, NULL);
     for (uint32_t i = ids.kv; i < ids.count && status == KVR_OK; i++) {
@@ -82,7 +88,7 @@ kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uin
     uint64_t mark = carve->used;
     memset(&p, 0, sizeof p);
     p.session = kvri_carve_take(carve, 1, sizeof *p.session);
-    p.freq = kvri_carve_take(carve, info->rope_dims / 2, sizeof *p.freq);
+    p.freq = kvri_carve_take(carve, (uint64_t)KVRI_ROPE_SETS * (info->rope_dims / 2), sizeof *p.freq);
     p.pace = kvri_carve_take(carve, (uint64_t)KVRI_PACE * info->model_dim, sizeof *p.pace);
     out_bytes->state = since(carve, &mark);
     p.tokens = kvri_carve_take(carve, plan->ctx_tokens, sizeof *p.tokens);

@@ -13,12 +13,12 @@
 /* X(name, rows, cols) of the activations; letters as in kvr_model.h, B = batch_tokens, C = chunk_tokens. */
 #define KVRI_WORK_TENSORS(X) \
     X(KVRI_X, C, M)       /* the residual stream of the whole chunk */ \
-    X(KVRI_H, B, M)       /* a normalized micro-batch */ \
+    X(KVRI_H, B, M)       /* a normalized micro-batch; in between, a branch before its own norm */ \
     X(KVRI_Q, B, HD) \
     X(KVRI_K, B, GD) \
     X(KVRI_V, B, GD) \
     X(KVRI_ATT, B, HD) \
-    X(KVRI_GATE, B, F) \
+    X(KVRI_GATE, BG, F)   /* BG = B, or 1 where the feed-forward has no gate */ \
     X(KVRI_UP, B, F) \
     X(KVRI_LOGITS, ONE, V)
 
@@ -31,7 +31,7 @@ typedef enum kvri_work_tensor {
 
 /* Numbering of device tensors: weights, rope frequencies, activations, then K and V of layer 0, 1, ... */
 typedef struct kvri_ids {
-    uint32_t freq, work, kv, count;
+    uint32_t freq, n_freq, work, kv, count;
 } kvri_ids;
 
 static inline kvr_view kvri_work(const kvri_ids *ids, kvri_work_tensor which, uint32_t row) {
@@ -47,7 +47,7 @@ static inline uint32_t kvri_values(const kvri_ids *ids, uint32_t layer) { return
 /* Everything in session memory. */
 typedef struct kvri_parts {
     struct kvr_session *session;
-    float *freq;                  /* [rope_dims/2] */
+    float *freq;                  /* [KVRI_ROPE_SETS][rope_dims/2] */
     int32_t *tokens;              /* [ctx_tokens] prompt and answer */
     float *logits;                /* [V] */
     kvri_candidate *candidates;   /* [V] */

@@ -1,11 +1,10 @@
 /*
- * From GGUF keys and tensors to geometry. Key names and their meaning: ggml/docs/gguf.md; tensor names and the
- * interleaved RoPE pairs of the llama architecture: llama.cpp's converter.
+ * From GGUF keys to geometry, and the public functions of a model. Key names and their meaning: ggml/docs/gguf.md and the
+ * constants of the gguf package.
  */
 #include "kvr_model.h"
 
 #include "kvr_checked.h"
-#include "kvr_dtype.h"
 #include "kvr_error.h"
 #include "kvr_pretok.h"
 
@@ -17,17 +16,19 @@
 /* The keys that are read. "%" stands for the architecture's name. */
 typedef enum key_id {
     KEY_ARCH, KEY_NAME, KEY_CTX, KEY_DIM, KEY_LAYERS, KEY_FFN, KEY_HEADS, KEY_KV_HEADS, KEY_KEY_LEN, KEY_VALUE_LEN,
-    KEY_EPS, KEY_ROPE_DIMS, KEY_ROPE_BASE, KEY_ROPE_SCALE_OLD, KEY_ROPE_SCALING, KEY_ROPE_FACTOR, KEY_EXPERTS,
-    KEY_SLIDING, KEY_TOK_MODEL, KEY_TOK_PRE, KEY_TOKENS, KEY_SCORES, KEY_TYPES, KEY_MERGES, KEY_BOS, KEY_EOS, KEY_UNK,
+    KEY_RMS_EPS, KEY_LAYER_EPS, KEY_ATTN_SCALE, KEY_ATTN_CAP, KEY_LOGIT_CAP, KEY_ROPE_DIMS, KEY_ROPE_BASE, KEY_ROPE_SCALE_OLD, KEY_ROPE_SCALING, KEY_ROPE_FACTOR,
+    KEY_ROPE_ATTN_FACTOR, KEY_ROPE_ORIGINAL_CTX, KEY_ROPE_LOCAL_BASE, KEY_EXPERTS, KEY_SLIDING, KEY_SLIDING_PATTERN, KEY_TOK_MODEL, KEY_TOK_PRE, KEY_TOKENS, KEY_SCORES, KEY_TYPES, KEY_MERGES, KEY_BOS, KEY_EOS, KEY_UNK,
     KEY_ADD_BOS, KEY_ADD_EOS, KEY_ADD_SPACE, KEY_COUNT
 } key_id;
 
 static const char *const key_names[KEY_COUNT] = {
     "general.architecture", "general.name", "%.context_length", "%.embedding_length", "%.block_count",
     "%.feed_forward_length", "%.attention.head_count", "%.attention.head_count_kv", "%.attention.key_length",
-    "%.attention.value_length", "%.attention.layer_norm_rms_epsilon", "%.rope.dimension_count", "%.rope.freq_base",
-    "%.rope.scale_linear", "%.rope.scaling.type", "%.rope.scaling.factor", "%.expert_count",
-    "%.attention.sliding_window", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens",
+    "%.attention.value_length", "%.attention.layer_norm_rms_epsilon", "%.attention.layer_norm_epsilon",
+    "%.attention.scale", "%.attn_logit_softcapping", "%.final_logit_softcapping", "%.rope.dimension_count", "%.rope.freq_base",
+    "%.rope.scale_linear", "%.rope.scaling.type", "%.rope.scaling.factor",
+    "%.rope.scaling.attn_factor", "%.rope.scaling.original_context_length", "%.rope.freq_base_swa", "%.expert_count",
+    "%.attention.sliding_window", "%.attention.sliding_window_pattern", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens",
     "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "tokenizer.ggml.bos_token_id",
     "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_bos_token",
     "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix"};
@@ -38,6 +39,8 @@ typedef struct intake {
     kvri_gguf gguf;
     kvri_gguf_value keys[KEY_COUNT]; /* data == NULL: absent */
     kvri_vocab vocab;
+    kvri_traits traits;
+    kvri_weights_found weights;
     kvr_error *error;
 } intake;
 
@@ -208,8 +211,9 @@ static kvr_status read_vocab(intake *in) {
 
 static kvr_status read_rope(intake *in) {
     kvr_model_info *info = &in->info;
+    kvri_traits *t = &in->traits;
     float factor = 1.0f;
-    info->rope_base = 10000.0f; /* the default of the llama architecture */
+    info->rope_base = 10000.0f; /* the default of the format */
     info->rope_scale = 1.0f;
     info->rope_dims = info->head_dim;
     KVRI_TRY(get_f32(in, KEY_ROPE_BASE, 0, 1.0f, 1e12f, &info->rope_base));
@@ -219,24 +223,60 @@ static kvr_status read_rope(intake *in) {
     if (in->keys[KEY_ROPE_SCALING].data != NULL) {
         if (!is_string(&in->keys[KEY_ROPE_SCALING])) return bad_key(in, KEY_ROPE_SCALING, "not a text: key");
         const kvri_str kind = kvri_gguf_string(in->keys[KEY_ROPE_SCALING].data);
-        if (kvri_str_eq(kind, "linear"))
+        t->rope_is_yarn = (uint32_t)kvri_str_eq(kind, "yarn");
+        if (t->rope_is_yarn || kvri_str_eq(kind, "linear"))
             KVRI_TRY(get_f32(in, KEY_ROPE_FACTOR, 0, 0.0f, 1e6f, &factor));
-        else if (!kvri_str_eq(kind, "none"))
+        else if (!kvri_str_eq(kind, "none") && !kvri_str_eq(kind, "longrope")) /* the latter is all in tensors */
             return kvri_fail_s(in->error, KVR_ERR_UNSUPPORTED, MODULE,
-                               "this way of stretching positions is not supported (none and linear are):", kind.at,
-                               kind.n);
+                               "this way of stretching positions is not supported (none, linear, yarn and tensors of factors are):",
+                               kind.at, kind.n);
     } else {
         KVRI_TRY(get_f32(in, KEY_ROPE_FACTOR, 0, 0.0f, 1e6f, &factor));
     }
     if (factor > 0.0f) info->rope_scale = factor; /* writers say "none" with 0 */
+    t->rope_magnitude = 1.0f;
+    t->rope_original_ctx = info->train_ctx_tokens;
+    t->local_rope_base = t->arch->local_rope_base;
+    KVRI_TRY(get_f32(in, KEY_ROPE_ATTN_FACTOR, 0, 1e-3f, 1e3f, &t->rope_magnitude));
+    KVRI_TRY(get_u32(in, KEY_ROPE_ORIGINAL_CTX, 0, 1, 1u << 30, &t->rope_original_ctx));
+    KVRI_TRY(get_f32(in, KEY_ROPE_LOCAL_BASE, 0, 1.0f, 1e12f, &t->local_rope_base));
+    return KVR_OK;
+}
+
+/* Factors for short and long contexts come together, and with a scaling that is told to consist of them. */
+static kvr_status check_rope_factors(intake *in) {
+    static const char name[] = "rope_factors_long.weight";
+    const kvri_rope_factors *f = &in->weights.rope;
+    const kvri_gguf_value *kind = &in->keys[KEY_ROPE_SCALING];
+    const int told = kind->data != NULL && kvri_str_eq(kvri_gguf_string(kind->data), "longrope");
+    if ((f->short_ctx == NULL) != (f->long_ctx == NULL) || (told && f->long_ctx == NULL))
+        return kvri_fail_s(in->error, KVR_ERR_TENSOR, MODULE, "a tensor of rope factors is missing: this or its twin",
+                           name, sizeof name - 1);
+    return KVR_OK;
+}
+
+static kvr_status read_attention(intake *in) {
+    const kvr_model_info *info = &in->info;
+    kvri_traits *t = &in->traits;
+    const int by_dim = info->n_layers == t->arch->dim_scaled_layers;
+    t->attn_scale = 1.0f / sqrtf(by_dim ? (float)info->model_dim / (float)info->n_heads : (float)info->head_dim);
+    t->embed_scale = t->arch->scaled_embed ? sqrtf((float)info->model_dim) : 1.0f;
+    KVRI_TRY(get_f32(in, KEY_ATTN_SCALE, 0, 1e-6f, 1e3f, &t->attn_scale));
+    KVRI_TRY(get_f32(in, KEY_ATTN_CAP, 0, 0.0f, 1e6f, &t->attn_soft_cap));
+    KVRI_TRY(get_f32(in, KEY_LOGIT_CAP, 0, 0.0f, 1e6f, &t->logit_soft_cap));
+    t->windows_in = t->arch->windows_in;
+    KVRI_TRY(get_u32(in, KEY_SLIDING, 0, 0, UINT32_MAX, &t->window));
+    KVRI_TRY(get_u32(in, KEY_SLIDING_PATTERN, 0, 0, 1024, &t->windows_in));
     return KVR_OK;
 }
 
 static kvr_status read_geometry(intake *in) {
     kvr_model_info *info = &in->info;
-    uint32_t value_len, experts = 0, window = 0;
-    if (strcmp(info->architecture, "llama") != 0)
-        return kvri_fail_s(in->error, KVR_ERR_ARCH, MODULE, "only llama models run with this version; this one is",
+    uint32_t value_len, experts = 0;
+    in->traits.arch = kvri_arch_find(kvri_gguf_string(in->keys[KEY_ARCH].data));
+    if (in->traits.arch == NULL)
+        return kvri_fail_s(in->error, KVR_ERR_ARCH, MODULE,
+                           "supported are llama, qwen2, qwen3, falcon, gemma, gemma2, gemma3 and phi3; this model is",
                            info->architecture, strlen(info->architecture));
     KVRI_TRY(get_u32(in, KEY_LAYERS, 1, 1, 1024, &info->n_layers));
     KVRI_TRY(get_u32(in, KEY_DIM, 1, 2, 1u << 17, &info->model_dim));
@@ -245,15 +285,12 @@ static kvr_status read_geometry(intake *in) {
     info->n_kv_heads = info->n_heads;
     KVRI_TRY(get_u32(in, KEY_KV_HEADS, 0, 1, info->n_heads, &info->n_kv_heads));
     KVRI_TRY(get_u32(in, KEY_CTX, 1, 1, 1u << 30, &info->train_ctx_tokens));
-    KVRI_TRY(get_f32(in, KEY_EPS, 1, 0.0f, 1.0f, &info->norm_eps));
+    const key_id eps = in->traits.arch->norm == KVR_NORM_RMS ? KEY_RMS_EPS : KEY_LAYER_EPS;
+    KVRI_TRY(get_f32(in, eps, 1, 0.0f, 1.0f, &info->norm_eps));
     KVRI_TRY(get_u32(in, KEY_EXPERTS, 0, 0, UINT32_MAX, &experts));
     if (experts > 1)
         return kvri_fail_n(in->error, KVR_ERR_UNSUPPORTED, MODULE, "mixture-of-experts models are not supported", 1,
                            experts);
-    KVRI_TRY(get_u32(in, KEY_SLIDING, 0, 0, UINT32_MAX, &window));
-    if (window != 0 && window < info->train_ctx_tokens)
-        return kvri_fail_n(in->error, KVR_ERR_UNSUPPORTED, MODULE, "sliding-window attention is not supported",
-                           info->train_ctx_tokens, window);
     if (info->n_heads % info->n_kv_heads != 0)
         return kvri_fail_n(in->error, KVR_ERR_CORRUPT, MODULE, "the heads are not a multiple of the KV heads",
                            info->n_heads, info->n_kv_heads);
@@ -270,167 +307,8 @@ static kvr_status read_geometry(intake *in) {
     if (value_len != info->head_dim)
         return kvri_fail_n(in->error, KVR_ERR_UNSUPPORTED, MODULE, "keys and values must have the same size",
                            info->head_dim, value_len);
+    KVRI_TRY(read_attention(in));
     return read_rope(in);
-}
-
-/* --- tensors ------------------------------------------------------------------------------------------------- */
-
-typedef struct slot {
-    uint32_t index; /* in the weight list; UINT32_MAX: not one the core computes with */
-    uint8_t role;
-    uint64_t rows, cols;
-    uint16_t layer;
-} slot;
-
-/* "blk.12.attn_q.weight" -> which slot, what shape it must have. */
-static slot find_slot(const kvr_model_info *info, kvri_str name) {
-    const uint64_t ONE = 1, M = info->model_dim, F = info->ffn_dim;
-    const uint64_t HD = (uint64_t)info->n_heads * info->head_dim, GD = (uint64_t)info->n_kv_heads * info->head_dim;
-    static const char *const layer_names[] = {
-#define KVRI_NAME(id, text, role, rows, cols) text,
-        KVRI_LAYER_TENSORS(KVRI_NAME)
-#undef KVRI_NAME
-    };
-    const slot layer_slots[] = {
-#define KVRI_SLOT(id, text, role, rows, cols) {id, role, rows, cols, 0},
-        KVRI_LAYER_TENSORS(KVRI_SLOT)
-#undef KVRI_SLOT
-    };
-    const slot none = {UINT32_MAX, 0, 0, 0, 0};
-    if (kvri_str_eq(name, "token_embd.weight")) return (slot){KVRI_EMBED, KVR_ROLE_MATRIX, 0, M, 0};
-    if (kvri_str_eq(name, "output_norm.weight")) return (slot){KVRI_OUT_NORM, KVR_ROLE_VECTOR, ONE, M, 0};
-    if (kvri_str_eq(name, "output.weight"))
-        return (slot){kvri_weight(info->n_layers, (kvri_layer_tensor)0), KVR_ROLE_MATRIX, 0, M, 0}; /* behind the layers */
-    if (name.n < 5 || memcmp(name.at, "blk.", 4) != 0) return none;
-    uint64_t i = 4, layer = 0;
-    while (i < name.n && name.at[i] >= '0' && name.at[i] <= '9' && layer < info->n_layers)
-        layer = layer * 10 + (name.at[i++] - '0');
-    if (i == 4 || i >= name.n || name.at[i] != '.' || layer >= info->n_layers) return none;
-    i++;
-    for (uint32_t k = 0; k < KVRI_PER_LAYER; k++) {
-        const uint64_t n = strlen(layer_names[k]);
-        const kvri_str tail = {name.at + i + n, name.n - i - n};
-        if (name.n - i < n || memcmp(name.at + i, layer_names[k], (size_t)n) != 0 || !kvri_str_eq(tail, ".weight"))
-            continue;
-        slot s = layer_slots[k];
-        s.index = kvri_weight((uint32_t)layer, (kvri_layer_tensor)k);
-        s.layer = (uint16_t)layer;
-        return s;
-    }
-    return none;
-}
-
-static kvr_status tensor_fail(intake *in, kvr_status status, const char *text, const kvri_gguf_tensor *t) {
-    return kvri_fail_s(in->error, status, MODULE, text, t->name.at, t->name.n);
-}
-
-static kvr_status check_tensor(intake *in, const kvri_gguf_tensor *t, slot *s) {
-    if (s->rows == 0) { /* embedding and head: the vocabulary says how many */
-        s->rows = in->info.n_vocab != 0 ? in->info.n_vocab : t->dims[1];
-        if (s->rows > (1u << 22)) return tensor_fail(in, KVR_ERR_TENSOR, "more than 2^22 rows in tensor", t);
-    }
-    if (t->dims[0] != s->cols || t->dims[1] != s->rows || t->dims[2] != 1 || t->dims[3] != 1) {
-        const int first = is_first_failure(in);
-        tensor_fail(in, KVR_ERR_TENSOR, "not the shape that the file's own keys say: tensor", t);
-        if (first) {
-            in->error->wanted = s->cols * s->rows;
-            in->error->had = t->dims[0] * t->dims[1];
-        }
-        return KVR_ERR_TENSOR;
-    }
-    if (kvri_dtype_block(t->type) == 0) {
-        const int first = is_first_failure(in);
-        tensor_fail(in, KVR_ERR_TYPE,
-                    "a tensor type that is not supported (native is its number in the format; F32, F16, BF16, Q4_0, Q4_1, "
-                    "Q5_0, Q5_1, Q8_0, Q2_K to Q6_K and IQ4_NL are): tensor",
-                    t);
-        if (first) in->error->native = (int64_t)t->type;
-        return KVR_ERR_TYPE;
-    }
-    if (s->role == KVR_ROLE_VECTOR && t->type != KVR_DTYPE_F32 && t->type != KVR_DTYPE_F16)
-        return tensor_fail(in, KVR_ERR_TYPE, "a vector must be F32 or F16: tensor", t);
-    if (t->dims[0] % kvri_dtype_block(t->type) != 0)
-        return tensor_fail(in, KVR_ERR_CORRUPT, "rows are not whole blocks in tensor", t);
-    return KVR_OK;
-}
-
-static void count_type(kvr_model_info *info, const kvri_gguf_tensor *t) {
-    uint32_t k = 0;
-    while (k < info->n_types && info->types[k].dtype != t->type) k++;
-    if (k == KVR_TYPE_KINDS) return;
-    if (k == info->n_types) info->types[info->n_types++].dtype = t->type;
-    info->types[k].n_tensors++;
-    info->types[k].bytes += t->bytes;
-}
-
-/* FNV-1a, 64 bit (Fowler, Noll, Vo). */
-static uint64_t fnv(uint64_t hash, const uint8_t *bytes, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
-    return hash;
-}
-
-/* Once tied_head is known. */
-static uint32_t weight_count(const kvr_model_info *info) {
-    if (info->n_tensors == 0) return 0;
-    return (uint32_t)KVRI_GLOBALS + (uint32_t)KVRI_PER_LAYER * info->n_layers + (info->tied_head ? 0u : 1u);
-}
-
-/* Walks the tensors; weights == NULL: only checks. */
-static kvr_status read_tensors(intake *in, kvr_tensor_desc *weights, const uint8_t **rope_factors) {
-    kvr_model_info *info = &in->info;
-    kvri_gguf_tensor t;
-    uint32_t found = 0;
-    uint64_t head_end = in->gguf.tensors_at;
-    int has_head = 0;
-    uint64_t hash = 0xcbf29ce484222325ull;
-    kvri_gguf_cursor c = kvri_gguf_first_tensor(&in->gguf);
-    info->n_types = 0;
-    memset(info->types, 0, sizeof info->types);
-    info->n_params = info->weight_bytes = 0;
-    while (kvri_gguf_next_tensor(&in->gguf, &c, &t) == KVR_OK) {
-        head_end = c.at;
-        count_type(info, &t);
-        info->n_params += t.dims[0] * t.dims[1] * t.dims[2] * t.dims[3];
-        info->weight_bytes += t.bytes;
-        const uint64_t sample = kvri_min(t.bytes, 256);
-        hash = fnv(hash, in->gguf.file + t.offset, sample);
-        hash = fnv(hash, in->gguf.file + t.offset + (t.bytes - sample) / 2, sample);
-
-        if (kvri_str_eq(t.name, "rope_freqs.weight")) {
-            if (t.type != KVR_DTYPE_F32 || t.dims[0] != info->rope_dims / 2 || t.n_dims != 1)
-                return tensor_fail(in, KVR_ERR_TENSOR, "not one F32 factor per rotated pair: tensor", &t);
-            *rope_factors = in->gguf.file + t.offset;
-            continue;
-        }
-        slot s = find_slot(info, t.name);
-        if (s.index == UINT32_MAX) {
-            /* a bias or a norm that this architecture lacks would change the answer: refuse rather than ignore */
-            return tensor_fail(in, KVR_ERR_UNSUPPORTED, "a tensor that llama models do not have:", &t);
-        }
-        KVRI_TRY(check_tensor(in, &t, &s));
-        const int is_head = s.index == kvri_weight(info->n_layers, (kvri_layer_tensor)0);
-        has_head |= is_head;
-        found++;
-        if ((s.index == KVRI_EMBED || is_head) && info->n_vocab == 0) info->n_vocab = (uint32_t)s.rows;
-        if (weights == NULL) continue;
-        if (weights[s.index].data != NULL) return tensor_fail(in, KVR_ERR_CORRUPT, "there twice: tensor", &t);
-        weights[s.index].data = in->gguf.file + t.offset;
-        weights[s.index].bytes = t.bytes;
-        weights[s.index].rows = (uint32_t)s.rows;
-        weights[s.index].cols = (uint32_t)s.cols;
-        weights[s.index].dtype = (uint8_t)t.type;
-        weights[s.index].role = s.role;
-        weights[s.index].layer = s.layer;
-    }
-    info->tied_head = !has_head;
-    info->fingerprint = fnv(hash, in->gguf.file, head_end);
-    const uint32_t wanted = weight_count(info);
-    if (found > wanted)
-        return kvri_fail_n(in->error, KVR_ERR_CORRUPT, MODULE, "tensors of the model are there twice", wanted, found);
-    if (found < wanted)
-        return kvri_fail_n(in->error, KVR_ERR_TENSOR, MODULE, "tensors of the model are missing: the file is incomplete",
-                           wanted, found);
-    return KVR_OK;
 }
 
 /* --- public -------------------------------------------------------------------------------------------------- */
@@ -442,12 +320,11 @@ static kvr_model *place(kvri_carve *carve, uint32_t n_tensors, kvri_vocab *vocab
     return model;
 }
 
-static uint32_t tensor_count(const kvr_model_info *info) {
-    return info->n_tensors == 0 ? 0 : weight_count(info) + KVRI_SESSION_TENSORS(info->n_layers);
+static uint32_t tensor_count(const intake *in) {
+    return in->info.n_tensors == 0 ? 0 : in->weights.n + KVRI_SESSION_TENSORS(in->info.n_layers);
 }
 
 static kvr_status take_in(const void *file, size_t file_bytes, intake *in, kvr_error *error) {
-    const uint8_t *rope_factors = NULL;
     kvr_tensor_desc *tensors;
     kvri_carve carve = {NULL, 0, 0};
     memset(in, 0, sizeof *in);
@@ -464,9 +341,10 @@ static kvr_status take_in(const void *file, size_t file_bytes, intake *in, kvr_e
     KVRI_TRY(read_vocab(in));
     if (in->info.n_tensors > 0) {
         KVRI_TRY(read_geometry(in));
-        KVRI_TRY(read_tensors(in, NULL, &rope_factors));
+        KVRI_TRY(kvri_weights_read(&in->gguf, in->traits.arch, &in->info, NULL, &in->weights, error));
+        KVRI_TRY(check_rope_factors(in));
     }
-    place(&carve, tensor_count(&in->info), &in->vocab, &tensors);
+    place(&carve, tensor_count(in), &in->vocab, &tensors);
     if (carve.overflow)
         return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "the vocabulary's tables do not fit this processor's addresses");
     in->info.state_bytes = carve.used;
@@ -486,26 +364,27 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
     intake in;
     kvri_carve carve = {mem, 0, 0};
     kvr_tensor_desc *tensors;
-    const uint8_t *rope_factors = NULL;
     if (mem == NULL || file == NULL || out_model == NULL || ((uintptr_t)mem & (KVRI_CARVE_ALIGN - 1)) != 0)
         return kvri_fail(error, KVR_ERR_ARG, MODULE, "mem must be aligned to 64 bytes and no pointer NULL");
     KVRI_TRY(take_in(file, file_bytes, &in, error));
     if (mem_bytes < in.info.state_bytes)
         return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "the model's memory is too small: give kvr_model_info.state_bytes",
                            in.info.state_bytes, mem_bytes);
-    kvr_model *model = place(&carve, tensor_count(&in.info), &in.vocab, &tensors);
+    kvr_model *model = place(&carve, tensor_count(&in), &in.vocab, &tensors);
     memset(model, 0, sizeof *model);
-    model->n_weights = weight_count(&in.info);
+    model->n_weights = in.weights.n;
     model->tensors = tensors;
     if (model->n_weights > 0) {
-        memset(tensors, 0, tensor_count(&in.info) * sizeof *tensors);
-        KVRI_TRY(read_tensors(&in, tensors, &rope_factors));
+        memset(tensors, 0, tensor_count(&in) * sizeof *tensors);
+        KVRI_TRY(kvri_weights_read(&in.gguf, in.traits.arch, &in.info, tensors, &in.weights, error));
     }
     model->info = in.info;
     model->gguf = in.gguf;
     model->vocab = in.vocab;
     model->vocab.pre = model->info.vocab_pre;
-    model->rope_factors = rope_factors;
+    model->weights = in.weights.map;
+    model->rope_factors = in.weights.rope;
+    model->traits = in.traits;
     if (model->info.vocab_kind != KVR_VOCAB_NONE) KVRI_TRY(kvri_vocab_build(&model->vocab, error));
     *out_model = model;
     return KVR_OK;
@@ -513,15 +392,3 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
 
 const kvr_model_info *kvr_model_get_info(const kvr_model *model) { return &model->info; }
 const kvri_vocab *kvri_model_vocab(const kvr_model *model) { return &model->vocab; }
-uint32_t kvri_model_head(const kvr_model *model) {
-    return model->info.tied_head ? (uint32_t)KVRI_EMBED : model->n_weights - 1;
-}
-
-void kvri_model_rope_freq(const kvr_model *model, float *freq) {
-    const kvr_model_info *info = &model->info;
-    for (uint32_t i = 0; i < info->rope_dims / 2; i++) {
-        double f = pow((double)info->rope_base, -2.0 * (double)i / (double)info->rope_dims) / (double)info->rope_scale;
-        if (model->rope_factors != NULL) f /= (double)kvri_lef32(model->rope_factors + (size_t)i * 4);
-        freq[i] = (float)f;
-    }
-}

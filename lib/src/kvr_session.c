@@ -41,7 +41,8 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
                            "the session's memory is too small: give what kvr_plan_make says, or lower ctx_tokens",
                            plan.region_bytes[KVR_REGION_SESSION], mem_bytes);
     const kvri_parts parts = kvri_layout_session(model, &plan, size.host_bytes, &carve, &bytes);
-    kvri_model_rope_freq(model, parts.freq);
+    for (int set = 0; set < KVRI_ROPE_SETS; set++)
+        kvri_rope_freq(model, set, plan.ctx_tokens, parts.freq + (size_t)set * (model->info.rope_dims / 2));
     KVRI_TRY(kvri_layout_need(model, &plan, parts.freq, &need));
     KVRI_TRY(backend->open(backend->user, &need, parts.backend_mem, (size_t)size.host_bytes, error));
 
@@ -52,10 +53,7 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     s->backend = *backend;
     s->port = *port;
     s->parts = parts;
-    s->compute.backend = &s->backend;
-    s->compute.info = &model->info;
-    s->compute.ids = kvri_layout_ids(model);
-    s->compute.head = kvri_model_head(model);
+    kvri_compute_init(&s->compute, model, &s->backend);
     s->failed_rank = -1;
     kvri_handover *h = &s->chain.handover;
     h->kv_dtype = plan.kv_dtype;

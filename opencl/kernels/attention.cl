@@ -1,5 +1,5 @@
 /*
- * attention.cl - one query row of one head against all keys up to its own position, online softmax (Milakov 2018; the
+ * attention.cl - one query row of one head against the keys of its window, up to its own position, online softmax (Milakov 2018; the
  * blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS and are
  * merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and KV_LOAD(p) (KVR_W
  * values as floats). For devices other than CPUs, which have attention_tile.cl.
@@ -32,11 +32,13 @@ typedef float2 floatw;
 
 /* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: (head, row). */
 kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
-                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale) {
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
+                          uint window) {
     const uint h = (uint)get_global_id(0);
     const uint t = (uint)get_global_id(1);
     if (h >= H || t >= rows) return;
     const uint end = first + t + 1u;
+    const uint start = end > window ? end - window : 0u;
     const size_t step = (size_t)G * KVR_D;
     global const KVT *k_head = k + (size_t)(h / (H / G)) * KVR_D;
     global const KVT *v_head = v + (size_t)(h / (H / G)) * KVR_D;
@@ -50,16 +52,18 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     }
     float most = -INFINITY;
     float sum = 0.0f;
-    for (uint base = 0; base < end; base += KVR_KEYS) {
+    for (uint base = start / KVR_KEYS * KVR_KEYS; base < end; base += KVR_KEYS) {
         const uint n = min(KVR_KEYS, end - base);
+        const uint from = start > base ? start - base : 0u;
         float score[KVR_KEYS];
         float block_most = -INFINITY;
         for (uint j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
-        for (uint j = 0; j < n; j++) {
+        for (uint j = from; j < n; j++) {
             global const KVT *key = k_head + (base + j) * step;
             floatw dot = 0.0f;
             for (uint d = 0; d < KVR_DW; d++) dot = query[d] * KV_LOAD(key + d * KVR_W) + dot;
             score[j] = SUMW(dot);
+            if (cap != 0.0f) score[j] = cap * tanh(score[j] / cap);
             block_most = fmax(block_most, score[j]);
         }
         const float now_most = fmax(most, block_most);
@@ -71,7 +75,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
         most = now_most;
         sum = sum * fade + sum16(p_lo + p_hi);
         for (uint d = 0; d < KVR_DW; d++) acc[d] *= fade;
-        for (uint j = 0; j < n; j++) {
+        for (uint j = from; j < n; j++) {
             global const KVT *value = v_head + (base + j) * step;
             for (uint d = 0; d < KVR_DW; d++) acc[d] = score[j] * KV_LOAD(value + d * KVR_W) + acc[d];
         }

@@ -8,7 +8,7 @@
  * Within a block a register tile of KVR_TILE_QUERIES query vectors is multiplied with the transposed keys, one column
  * of d at a time, then with the values, one key at a time. Every value is one chain of multiply-adds in ascending order
  * (d for a score, keys for a result), whatever stands beside it: tile height, rows of the call and idle lanes of the
- * tile do not change a bit. Keys after a row's own position take no part in its arithmetic.
+ * tile do not change a bit. Keys outside a row's window take no part in its arithmetic.
  */
 #if KVR_CPU
 #ifndef KVR_BLOCK_VECS
@@ -108,7 +108,7 @@ static void KV(turn_keys)(global const KVT *k, size_t step, int n, float *out) {
  * query vectors (row-major) of one KV head. */
 kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                           global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
-                          uint per_item) {
+                          float cap, uint window, uint per_item) {
     const uint g = (uint)get_global_id(0);
     const uint u_first = (uint)get_global_id(1) * per_item;
     if (g >= G) return;
@@ -122,13 +122,15 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     float acc[KVR_QUERIES * KVR_D_PAD];
     float most[KVR_QUERIES];
     float sum[KVR_QUERIES];
-    int ends[KVR_QUERIES]; /* keys 0 .. ends - 1 are seen */
+    int starts[KVR_QUERIES]; /* keys starts .. ends - 1 are seen */
+    int ends[KVR_QUERIES];
     const int n_padded = (n_queries + KVR_TILE_QUERIES - 1) / KVR_TILE_QUERIES * KVR_TILE_QUERIES;
     for (int i = 0; i < n_padded; i++) {
         const uint u = u_first + (uint)min(i, n_queries - 1);
         const uint t = u / group;
         global const float *from = q + ((size_t)(q_row + t) * H + g * group + u % group) * KVR_D;
         ends[i] = (int)(first + t + 1u);
+        starts[i] = (uint)ends[i] > window ? (int)((uint)ends[i] - window) : 0;
         most[i] = -INFINITY;
         sum[i] = 0.0f;
         for (int d = 0; d < KVR_D; d += KVR_W) VSTOREW(VLOADW(from + d) * scale, query + i * KVR_D_PAD + d);
@@ -138,7 +140,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     float keys[KVR_D_PAD * KVR_KEYS];   /* [d][key] */
     float values[KVR_KEYS * KVR_D_PAD]; /* [key][d] */
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int base = 0; base < end_of_all; base += KVR_KEYS) {
+    for (int base = starts[0] / KVR_KEYS * KVR_KEYS; base < end_of_all; base += KVR_KEYS) {
         const int n_here = min(KVR_KEYS, end_of_all - base);
         const size_t at = (size_t)base * step + (size_t)g * KVR_D;
         KV(turn_keys)(k + at, step, n_here, keys);
@@ -148,6 +150,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
 
         for (int i = 0; i < n_queries; i += KVR_TILE_QUERIES) {
             if (ends[i + KVR_TILE_QUERIES - 1] <= base) continue; /* the whole tile is before this block */
+            if (starts[i] >= base + KVR_KEYS) continue;           /* or its windows start behind it */
             float p[KVR_TILE_QUERIES * KVR_KEYS];
             float fade[KVR_TILE_QUERIES];
 #pragma unroll
@@ -181,21 +184,40 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
                 float16 lo = vload16(0, p + r * KVR_KEYS);
                 float16 hi = vload16(1, p + r * KVR_KEYS);
                 const int seen = ends[i + r] - base;
-                lo = select((float16)(-INFINITY), lo, lane < seen);
-                hi = select((float16)(-INFINITY), hi, lane < seen - 16);
+                const int from = starts[i + r] - base;
+                if (cap != 0.0f) {
+                    lo = cap * tanh(lo / cap);
+                    hi = cap * tanh(hi / cap);
+                }
+                lo = select((float16)(-INFINITY), lo, (lane < seen) & (lane >= from));
+                hi = select((float16)(-INFINITY), hi, (lane < seen - 16) & (lane >= from - 16));
                 const float now_most = fmax(most[i + r], max16(fmax(lo, hi)));
-                lo = exp_down16(lo - now_most);
-                hi = exp_down16(hi - now_most);
+                const float zero = now_most == -INFINITY ? 0.0f : now_most; /* nothing seen yet */
+                lo = exp_down16(lo - zero);
+                hi = exp_down16(hi - zero);
                 vstore16(lo, 0, p + r * KVR_KEYS);
                 vstore16(hi, 1, p + r * KVR_KEYS);
-                fade[r] = exp_down16(most[i + r] - now_most).s0;
+                fade[r] = exp_down16(most[i + r] - zero).s0;
                 most[i + r] = now_most;
                 sum[i + r] = sum[i + r] * fade[r] + sum16(lo + hi);
             }
-            /* Keys that all rows of the tile see, then the few that only later rows see. */
-            const int n_common = clamp(ends[i] - base, 0, KVR_KEYS);
+            /* Keys that only earlier rows of the tile see (their windows start first), keys that all see, keys that only
+             * later rows see. Rows without a key in common: all of them in the first or the last part. */
+            const int n_first = clamp(starts[i + KVR_TILE_QUERIES - 1] - base, 0, KVR_KEYS);
+            const int n_common = max(clamp(ends[i] - base, 0, KVR_KEYS), n_first);
             const int is_split = ends[i + KVR_TILE_QUERIES - 1] - base > n_common && n_common < KVR_KEYS;
             float *to = acc + i * KVR_D_PAD;
+            if (n_first > 0)
+                for (int r = 0; r < KVR_TILE_QUERIES; r++) {
+                    const int n_own = min(ends[i + r] - base, n_first);
+                    for (int c = 0; c < KVR_D_VECS; c++) {
+                        float16 a = vload16(c, to + r * KVR_D_PAD) * fade[r];
+                        for (int j = max(starts[i + r] - base, 0); j < n_own; j++)
+                            a = p[r * KVR_KEYS + j] * vload16(c, values + j * KVR_D_PAD) + a;
+                        vstore16(a, c, to + r * KVR_D_PAD);
+                    }
+                    fade[r] = 1.0f;
+                }
 #pragma unroll
             for (int c_first = 0; c_first < KVR_D_VECS; c_first += KVR_VECS) {
                 float16 a[KVR_TILE_QUERIES][KVR_VECS];
@@ -203,8 +225,8 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
                 for (int r = 0; r < KVR_TILE_QUERIES; r++)
 #pragma unroll
                     for (int c = 0; c < KVR_VECS; c++) a[r][c] = vload16(c_first + c, to + r * KVR_D_PAD) * fade[r];
-                const float *y = values + c_first * 16;
-                for (int j = 0; j < n_common; j++, y += KVR_D_PAD) {
+                const float *y = values + n_first * KVR_D_PAD + c_first * 16;
+                for (int j = n_first; j < n_common; j++, y += KVR_D_PAD) {
                     float16 value[KVR_VECS];
 #pragma unroll
                     for (int c = 0; c < KVR_VECS; c++) value[c] = vload16(c, y);
@@ -225,7 +247,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
                     const int n_own = min(ends[i + r] - base, KVR_KEYS);
                     for (int c = 0; c < KVR_D_VECS; c++) {
                         float16 a = vload16(c, to + r * KVR_D_PAD);
-                        for (int j = n_common; j < n_own; j++)
+                        for (int j = max(n_common, starts[i + r] - base); j < n_own; j++)
                             a = p[r * KVR_KEYS + j] * vload16(c, values + j * KVR_D_PAD) + a;
                         vstore16(a, c, to + r * KVR_D_PAD);
                     }

@@ -1,42 +1,100 @@
 /*
- * vector.cl - norm, rotary embedding, gate, conversion of keys and values.
+ * vector.cl - norms, bias, rotary embedding, activations, conversion of keys and values.
  */
 
-/* dst[t] = src[t] / sqrt(mean(src[t]^2) + eps) * w. Work-item: one row of M columns. */
-kernel void rms_norm(global const float *src, uint src_row, global float *dst, uint dst_row, global const void *w,
-                     uint w_half, uint M, uint rows, float eps) {
+/*
+ * dst[t] = (src[t] - mean) / sqrt(mean((src[t] - mean)^2) + eps) * w + bias, mean taken as 0 without KVR_NORM_CENTER;
+ * added to dst with KVR_NORM_ADD. Rows of M columns; views and rows count such rows. Work-item: one row.
+ */
+#define KVR_NORM_CENTER 1u
+#define KVR_NORM_BIAS 2u
+#define KVR_NORM_ADD 4u
+kernel void norm(global const float *src, uint src_row, global float *dst, uint dst_row, global const void *w,
+                 uint w_half, global const void *bias, uint bias_half, uint flags, uint M, uint rows, float eps) {
     const uint t = (uint)get_global_id(0);
     if (t >= rows) return;
     global const float *x = src + (size_t)(src_row + t) * M;
     global float *y = dst + (size_t)(dst_row + t) * M;
+    float mean = 0.0f;
+    uint i;
+    if (flags & KVR_NORM_CENTER) {
+        float16 sums = 0.0f;
+        float rest = 0.0f;
+        for (i = 0; i + 16u <= M; i += 16u) sums += vload16(0, x + i);
+        for (; i < M; i++) rest += x[i];
+        mean = (sum16(sums) + rest) / (float)M;
+    }
     float16 squares = 0.0f;
     float rest = 0.0f;
-    uint i = 0;
-    for (; i + 16u <= M; i += 16u) {
-        const float16 v = vload16(0, x + i);
+    for (i = 0; i + 16u <= M; i += 16u) {
+        const float16 v = vload16(0, x + i) - mean;
         squares = v * v + squares;
     }
-    for (; i < M; i++) rest += x[i] * x[i];
+    for (; i < M; i++) rest += (x[i] - mean) * (x[i] - mean);
     const float scale = 1.0f / sqrt((sum16(squares) + rest) / (float)M + eps);
-    for (i = 0; i + 16u <= M; i += 16u) vstore16(vload16(0, x + i) * scale * vector_at16(w, w_half, i), 0, y + i);
-    for (; i < M; i++) y[i] = x[i] * scale * vector_at(w, w_half, i);
+    for (i = 0; i + 16u <= M; i += 16u) {
+        float16 v = (vload16(0, x + i) - mean) * scale * vector_at16(w, w_half, i);
+        if (flags & KVR_NORM_BIAS) v += vector_at16(bias, bias_half, i);
+        if (flags & KVR_NORM_ADD) v += vload16(0, y + i);
+        vstore16(v, 0, y + i);
+    }
+    for (; i < M; i++) {
+        float v = (x[i] - mean) * scale * vector_at(w, w_half, i);
+        if (flags & KVR_NORM_BIAS) v += vector_at(bias, bias_half, i);
+        y[i] = flags & KVR_NORM_ADD ? v + y[i] : v;
+    }
 }
 
-/* Rotates pair i of every head of row t by (first + t) * freq[i]. x: [rows][heads * KVR_D]. Work-item: 16 pairs of row t,
- * whose angles all heads share. */
+/* x[t] += bias. Work-item: KVR_CHUNK columns of one row. */
+kernel void add_bias(global float *x, uint x_row, global const void *bias, uint bias_half, uint cols, uint rows) {
+    const uint t = (uint)get_global_id(1);
+    uint i = (uint)get_global_id(0) * KVR_CHUNK;
+    if (t >= rows || i >= cols) return;
+    const uint end = min(i + KVR_CHUNK, cols);
+    global float *y = x + (size_t)(x_row + t) * cols;
+    for (; i + 16u <= end; i += 16u) vstore16(vload16(0, y + i) + vector_at16(bias, bias_half, i), 0, y + i);
+    for (; i < end; i++) y[i] += vector_at(bias, bias_half, i);
+}
+
+/* x[t] *= factor, then cap * tanh(x / cap) unless cap is 0. Work-item: KVR_CHUNK columns of one row. */
+kernel void scale(global float *x, uint x_row, float factor, float cap, uint cols, uint rows) {
+    const uint t = (uint)get_global_id(1);
+    uint i = (uint)get_global_id(0) * KVR_CHUNK;
+    if (t >= rows || i >= cols) return;
+    const uint end = min(i + KVR_CHUNK, cols);
+    global float *y = x + (size_t)(x_row + t) * cols;
+    for (; i < end; i++) {
+        const float v = y[i] * factor;
+        y[i] = cap != 0.0f ? cap * tanh(v / cap) : v;
+    }
+}
+
+/*
+ * Rotates pair i of every head of row t by (first + t) * freq[i]: elements (2i, 2i + 1), or with halves (i, i + pairs).
+ * x: [rows][heads * KVR_D]. Work-item: 16 pairs of row t, whose angles all heads share.
+ */
 kernel void rope(global float *x, uint x_row, global const void *freq, uint freq_half, uint rows, uint heads,
-                 uint pairs, uint first) {
+                 uint pairs, uint halves, float magnitude, uint first) {
     const uint i = (uint)get_global_id(0) * 16u;
     const uint t = (uint)get_global_id(1);
     if (i >= pairs || t >= rows) return;
     const uint here = min(16u, pairs - i);
+    const uint step = halves ? 1u : 2u;
+    const uint apart = halves ? pairs : 1u;
     float f[16];
     for (uint p = 0; p < 16u; p++) f[p] = p < here ? vector_at(freq, freq_half, i + p) : 0.0f;
     const float16 angle = (float)(first + t) * vload16(0, f);
-    const float16 c = cos(angle);
-    const float16 s = sin(angle);
-    global float *pair = x + (size_t)(x_row + t) * heads * KVR_D + 2u * i;
-    if (here == 16u)
+    const float16 c = cos(angle) * magnitude;
+    const float16 s = sin(angle) * magnitude;
+    global float *pair = x + (size_t)(x_row + t) * heads * KVR_D + step * i;
+    if (here == 16u && halves) {
+        for (uint h = 0; h < heads; h++, pair += KVR_D) {
+            const float16 a = vload16(0, pair);
+            const float16 b = vload16(0, pair + apart);
+            vstore16(a * c - b * s, 0, pair);
+            vstore16(a * s + b * c, 0, pair + apart);
+        }
+    } else if (here == 16u) {
         for (uint h = 0; h < heads; h++, pair += KVR_D) {
             const float16 lo = vload16(0, pair);
             const float16 hi = vload16(1, pair);
@@ -52,33 +110,47 @@ kernel void rope(global float *x, uint x_row, global const void *freq, uint freq
             out.odd = odd.hi;
             vstore16(out, 1, pair);
         }
-    else {
+    } else {
         float cs[16], sn[16];
         vstore16(c, 0, cs);
         vstore16(s, 0, sn);
         for (uint h = 0; h < heads; h++, pair += KVR_D)
             for (uint p = 0; p < here; p++) {
-                const float a = pair[2u * p];
-                const float b = pair[2u * p + 1u];
-                pair[2u * p] = a * cs[p] - b * sn[p];
-                pair[2u * p + 1u] = a * sn[p] + b * cs[p];
+                const float a = pair[step * p];
+                const float b = pair[step * p + apart];
+                pair[step * p] = a * cs[p] - b * sn[p];
+                pair[step * p + apart] = a * sn[p] + b * cs[p];
             }
     }
 }
 
-/* gate[t][i] = silu(gate[t][i]) * up[t][i]. Work-item: KVR_CHUNK columns of one row. */
-kernel void silu_mul(global float *gate, uint gate_row, global const float *up, uint up_row, uint F, uint rows) {
+/* kind: kvr_activation of kvr_backend.h. */
+static float16 activated16(float16 v, uint kind) {
+    if (kind == 0u) return v / (1.0f + exp(-v));
+    if (kind == 1u) return 0.5f * v * (1.0f + erf(v * 0.70710678f));
+    return 0.5f * v * (1.0f + tanh(0.79788456f * (v + 0.044715f * v * v * v)));
+}
+
+static float activated(float v, uint kind) {
+    if (kind == 0u) return v / (1.0f + exp(-v));
+    if (kind == 1u) return 0.5f * v * (1.0f + erf(v * 0.70710678f));
+    return 0.5f * v * (1.0f + tanh(0.79788456f * (v + 0.044715f * v * v * v)));
+}
+
+/* x[t][i] = activation(x[t][i]), with has_up times up[t][i]. Work-item: KVR_CHUNK columns of one row. */
+kernel void activate(global float *x, uint x_row, global const float *up, uint up_row, uint has_up, uint kind, uint F,
+                     uint rows) {
     const uint t = (uint)get_global_id(1);
     uint i = (uint)get_global_id(0) * KVR_CHUNK;
     if (t >= rows || i >= F) return;
     const uint end = min(i + KVR_CHUNK, F);
-    global float *g = gate + (size_t)(gate_row + t) * F;
+    global float *y = x + (size_t)(x_row + t) * F;
     global const float *u = up + (size_t)(up_row + t) * F;
     for (; i + 16u <= end; i += 16u) {
-        const float16 v = vload16(0, g + i);
-        vstore16(v / (1.0f + exp(-v)) * vload16(0, u + i), 0, g + i);
+        const float16 v = activated16(vload16(0, y + i), kind);
+        vstore16(has_up ? v * vload16(0, u + i) : v, 0, y + i);
     }
-    for (; i < end; i++) g[i] = g[i] / (1.0f + exp(-g[i])) * u[i];
+    for (; i < end; i++) y[i] = has_up ? activated(y[i], kind) * u[i] : activated(y[i], kind);
 }
 
 /* dst[t] = src[t] as F32 or F16 (round to nearest even). Work-item: KVR_CHUNK columns of one row. */

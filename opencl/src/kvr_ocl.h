@@ -49,9 +49,11 @@ enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3,
     X(QUANTISE, quantise)                                                                                              \
     X(PACK_ROWS, pack_rows)                                                                                            \
     X(UNPAD, unpad)                                                                                                    \
-    X(RMS_NORM, rms_norm)                                                                                              \
+    X(NORM, norm)                                                                                                      \
+    X(ADD_BIAS, add_bias)                                                                                              \
+    X(SCALE, scale)                                                                                                    \
     X(ROPE, rope)                                                                                                      \
-    X(SILU_MUL, silu_mul)                                                                                              \
+    X(ACTIVATE, activate)                                                                                              \
     X(STORE, store_f32)                                                                                                \
     X(STORE_F16, store_f16)                                                                                            \
     X(ATTENTION, attention_f32)                                                                                        \

@@ -4,7 +4,6 @@
  */
 #include "kvr_ocl.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "kvr_checked.h"
@@ -80,32 +79,67 @@ static kvr_status put_embed(kvr_opencl *cl, kvr_view dst, uint32_t weight, const
     return KVR_OK;
 }
 
-static kvr_status put_rms_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
-    kvri_ocl_matmul_changed(cl, dst.tensor);
-    const kvri_ocl_tensor *tensor = tensor_of(cl, weight);
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_RMS_NORM);
-    kvri_ocl_call_view(&call, src);
-    kvri_ocl_call_view(&call, dst);
-    kvri_ocl_call_mem(&call, tensor->buffer);
-    kvri_ocl_call_u32(&call, tensor->type == KVRI_OCL_F16);
-    kvri_ocl_call_u32(&call, tensor_of(cl, src.tensor)->cols);
-    kvri_ocl_call_u32(&call, rows);
-    kvri_ocl_call_f32(&call, eps);
-    return kvri_ocl_call_run(&call, rows, 1, "rms_norm could not be enqueued");
+static void vector_args(kvri_ocl_call *call, uint32_t tensor) {
+    kvri_ocl_call_mem(call, tensor_of(call->cl, tensor)->buffer);
+    kvri_ocl_call_u32(call, tensor_of(call->cl, tensor)->type == KVRI_OCL_F16);
 }
 
-static kvr_status put_rope(kvr_opencl *cl, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,
-                           uint32_t rope_dims, uint32_t first_token) {
+static kvr_status put_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
+    kvri_ocl_matmul_changed(cl, dst.tensor);
+    const uint32_t cols = tensor_of(cl, how->weight)->cols;
+    const uint32_t stretches = tensor_of(cl, src.tensor)->cols / cols; /* of a row; more than one: a norm per head */
+    const kvr_view from = {src.tensor, src.row * stretches};
+    const kvr_view to = {dst.tensor, dst.row * stretches};
+    const uint32_t has_bias = how->bias != KVR_NO_TENSOR;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_NORM);
+    kvri_ocl_call_view(&call, from);
+    kvri_ocl_call_view(&call, to);
+    vector_args(&call, how->weight);
+    vector_args(&call, has_bias ? how->bias : how->weight);
+    kvri_ocl_call_u32(&call, (how->kind == KVR_NORM_LAYER ? 1u : 0u) | has_bias << 1 | (how->add ? 4u : 0u));
+    kvri_ocl_call_u32(&call, cols);
+    kvri_ocl_call_u32(&call, rows * stretches);
+    kvri_ocl_call_f32(&call, how->eps);
+    return kvri_ocl_call_run(&call, (uint64_t)rows * stretches, 1, "norm could not be enqueued");
+}
+
+static kvr_status put_add_bias(kvr_opencl *cl, kvr_view x, uint32_t bias, uint32_t rows) {
     kvri_ocl_matmul_changed(cl, x.tensor);
+    const uint32_t cols = tensor_of(cl, x.tensor)->cols;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ADD_BIAS);
+    kvri_ocl_call_view(&call, x);
+    vector_args(&call, bias);
+    kvri_ocl_call_u32(&call, cols);
+    kvri_ocl_call_u32(&call, rows);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "add_bias could not be enqueued");
+}
+
+static kvr_status put_scale(kvr_opencl *cl, kvr_view x, float factor, float soft_cap, uint32_t rows) {
+    kvri_ocl_matmul_changed(cl, x.tensor);
+    const uint32_t cols = tensor_of(cl, x.tensor)->cols;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_SCALE);
+    kvri_ocl_call_view(&call, x);
+    kvri_ocl_call_f32(&call, factor);
+    kvri_ocl_call_f32(&call, soft_cap);
+    kvri_ocl_call_u32(&call, cols);
+    kvri_ocl_call_u32(&call, rows);
+    return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "scale could not be enqueued");
+}
+
+static kvr_status put_rope(kvr_opencl *cl, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
+                           uint32_t first_token) {
+    kvri_ocl_matmul_changed(cl, x.tensor);
+    const uint32_t pairs = how->dims / 2u;
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ROPE);
     kvri_ocl_call_view(&call, x);
-    kvri_ocl_call_mem(&call, tensor_of(cl, freq)->buffer);
-    kvri_ocl_call_u32(&call, tensor_of(cl, freq)->type == KVRI_OCL_F16);
+    vector_args(&call, how->freq);
     kvri_ocl_call_u32(&call, rows);
     kvri_ocl_call_u32(&call, n_heads);
-    kvri_ocl_call_u32(&call, rope_dims / 2u);
+    kvri_ocl_call_u32(&call, pairs);
+    kvri_ocl_call_u32(&call, how->style == KVR_ROPE_HALVES);
+    kvri_ocl_call_f32(&call, how->magnitude);
     kvri_ocl_call_u32(&call, first_token);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(rope_dims, 32), rows, "rope could not be enqueued");
+    return kvri_ocl_call_run(&call, kvri_ceil_div(pairs, 16), rows, "rope could not be enqueued");
 }
 
 static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t rows) {
@@ -139,8 +173,8 @@ static uint32_t queries_per_item(const kvr_opencl *cl, uint32_t rows) {
     return (uint32_t)kvri_min(even < 16 ? 16 : even, kvri_ocl_attention_queries(session->head_dim));
 }
 
-static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                                uint32_t first_token) {
+static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                const kvr_attention *how, uint32_t rows, uint32_t first_token) {
     kvri_ocl_matmul_changed(cl, dst.tensor);
     const kvri_ocl_session *session = cl->session;
     const uint32_t group = session->n_heads / session->n_kv_heads;
@@ -158,7 +192,9 @@ static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32
         kvri_ocl_call_u32(&call, session->n_kv_heads);
         kvri_ocl_call_u32(&call, here);
         kvri_ocl_call_u32(&call, first_token + t);
-        kvri_ocl_call_f32(&call, 1.0f / sqrtf((float)session->head_dim));
+        kvri_ocl_call_f32(&call, how->scale);
+        kvri_ocl_call_f32(&call, how->soft_cap);
+        kvri_ocl_call_u32(&call, how->window == 0 ? UINT32_MAX : how->window);
         uint64_t x = session->n_heads;
         uint64_t y = here;
         if (cl->limits.is_cpu) {
@@ -173,15 +209,18 @@ static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32
     return KVR_OK;
 }
 
-static kvr_status put_silu_mul(kvr_opencl *cl, kvr_view gate, kvr_view up, uint32_t rows) {
-    kvri_ocl_matmul_changed(cl, gate.tensor);
-    const uint32_t cols = tensor_of(cl, gate.tensor)->cols;
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_SILU_MUL);
-    kvri_ocl_call_view(&call, gate);
-    kvri_ocl_call_view(&call, up);
+static kvr_status put_activate(kvr_opencl *cl, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
+    kvri_ocl_matmul_changed(cl, x.tensor);
+    const uint32_t cols = tensor_of(cl, x.tensor)->cols;
+    const int has_up = up.tensor != KVR_NO_TENSOR;
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ACTIVATE);
+    kvri_ocl_call_view(&call, x);
+    kvri_ocl_call_view(&call, has_up ? up : x);
+    kvri_ocl_call_u32(&call, has_up);
+    kvri_ocl_call_u32(&call, (uint32_t)activation);
     kvri_ocl_call_u32(&call, cols);
     kvri_ocl_call_u32(&call, rows);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "silu_mul could not be enqueued");
+    return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "activate could not be enqueued");
 }
 
 /* ---- checks: a wrong index or shape is the caller's mistake and becomes a status, not a wild kernel ---- */
@@ -218,13 +257,33 @@ static kvr_status embed(void *user, kvr_view dst, uint32_t weight, const int32_t
     return rows == 0 ? KVR_OK : put_embed(cl, dst, weight, ids, rows);
 }
 
-static kvr_status rms_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+static int has_vector(const kvr_opencl *cl, uint32_t tensor, uint32_t cols) {
+    return has(cl, tensor, KVR_ROLE_VECTOR) && tensor_of(cl, tensor)->cols == cols;
+}
+
+static kvr_status norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
     kvr_opencl *cl = user;
     if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
-        !has(cl, weight, KVR_ROLE_VECTOR) || tensor_of(cl, weight)->cols != tensor_of(cl, src.tensor)->cols ||
+        !has(cl, how->weight, KVR_ROLE_VECTOR) ||
+        tensor_of(cl, src.tensor)->cols % tensor_of(cl, how->weight)->cols != 0 ||
+        (how->bias != KVR_NO_TENSOR && !has_vector(cl, how->bias, tensor_of(cl, how->weight)->cols)) ||
         tensor_of(cl, dst.tensor)->cols != tensor_of(cl, src.tensor)->cols)
-        return refuse(cl, "rms_norm: tensors or rows do not fit");
-    return rows == 0 ? KVR_OK : put_rms_norm(cl, dst, src, weight, rows, eps);
+        return refuse(cl, "norm: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_norm(cl, dst, src, how, rows);
+}
+
+static kvr_status add_bias(void *user, kvr_view x, uint32_t bias, uint32_t rows) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) ||
+        !has_vector(cl, bias, tensor_of(cl, x.tensor)->cols))
+        return refuse(cl, "add_bias: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_add_bias(cl, x, bias, rows);
+}
+
+static kvr_status scale(void *user, kvr_view x, float factor, float soft_cap, uint32_t rows) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows)) return refuse(cl, "scale: rows do not fit");
+    return rows == 0 ? KVR_OK : put_scale(cl, x, factor, soft_cap, rows);
 }
 
 static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
@@ -237,14 +296,14 @@ static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src
     return rows == 0 ? KVR_OK : kvri_ocl_matmul_run(cl, dst, weight, src, rows, path, add);
 }
 
-static kvr_status rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+static kvr_status rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                        uint32_t first_token) {
     kvr_opencl *cl = user;
-    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) || !has(cl, freq, KVR_ROLE_VECTOR) ||
-        rope_dims > cl->session->head_dim || rope_dims % 2u != 0 || tensor_of(cl, freq)->cols < rope_dims / 2u ||
+    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) || !has(cl, how->freq, KVR_ROLE_VECTOR) ||
+        how->dims > cl->session->head_dim || how->dims % 2u != 0 || tensor_of(cl, how->freq)->cols < how->dims / 2u ||
         (uint64_t)n_heads * cl->session->head_dim != tensor_of(cl, x.tensor)->cols)
         return refuse(cl, "rope: tensors, heads or rows do not fit");
-    return rows == 0 || rope_dims == 0 ? KVR_OK : put_rope(cl, x, freq, rows, n_heads, rope_dims, first_token);
+    return rows == 0 || how->dims == 0 ? KVR_OK : put_rope(cl, x, how, rows, n_heads, first_token);
 }
 
 static kvr_status store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
@@ -255,8 +314,8 @@ static kvr_status store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
     return rows == 0 ? KVR_OK : put_store(cl, dst, src, rows);
 }
 
-static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                            uint32_t first_token) {
+static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
+                            uint32_t rows, uint32_t first_token) {
     kvr_opencl *cl = user;
     if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, q, KVR_ROLE_WORK, rows) ||
         !has(cl, k, KVR_ROLE_KV) || !has(cl, v, KVR_ROLE_KV))
@@ -268,25 +327,28 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
         tensor_of(cl, k)->type != tensor_of(cl, v)->type || !in_context(cl, k, rows, first_token) ||
         !in_context(cl, v, rows, first_token))
         return refuse(cl, "attention: shapes, types or context do not fit");
-    return rows == 0 ? KVR_OK : put_attention(cl, dst, q, k, v, rows, first_token);
+    return rows == 0 ? KVR_OK : put_attention(cl, dst, q, k, v, how, rows, first_token);
 }
 
-static kvr_status silu_mul(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
+static kvr_status activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     kvr_opencl *cl = user;
-    if (cl->session == NULL || !has_rows(cl, gate, KVR_ROLE_WORK, rows) || !has_rows(cl, up, KVR_ROLE_WORK, rows) ||
-        tensor_of(cl, gate.tensor)->cols != tensor_of(cl, up.tensor)->cols)
-        return refuse(cl, "silu_mul: tensors or rows do not fit");
-    return rows == 0 ? KVR_OK : put_silu_mul(cl, gate, up, rows);
+    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) ||
+        (up.tensor != KVR_NO_TENSOR && (!has_rows(cl, up, KVR_ROLE_WORK, rows) ||
+                                        tensor_of(cl, x.tensor)->cols != tensor_of(cl, up.tensor)->cols)))
+        return refuse(cl, "activate: tensors or rows do not fit");
+    return rows == 0 ? KVR_OK : put_activate(cl, x, up, activation, rows);
 }
 
 void kvri_ocl_ops_table(kvr_backend *out) {
     out->embed = embed;
-    out->rms_norm = rms_norm;
+    out->norm = norm;
     out->matmul = matmul;
+    out->add_bias = add_bias;
+    out->scale = scale;
     out->rope = rope;
     out->store = store;
     out->attention = attention;
-    out->silu_mul = silu_mul;
+    out->activate = activate;
 }
 
 /* ---- warm-up ---- */
@@ -301,14 +363,19 @@ static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work) {
     const kvr_view view = {work, 0};
     const kvr_view cache = {kv, 0};
     KVRI_TRY(put_store(cl, cache, view, 0));
-    return put_attention(cl, view, view, kv, kv, 0, 0);
+    const kvr_attention how = {1.0f, 0.0f, 0};
+    return put_attention(cl, view, view, kv, kv, &how, 0, 0);
 }
 
 static kvr_status warm_vector(kvr_opencl *cl, uint32_t vector, uint32_t work) {
     const kvr_view view = {work, 0};
-    KVRI_TRY(put_rms_norm(cl, view, view, vector, 0, 1.0f));
-    KVRI_TRY(put_rope(cl, view, vector, 0, 1, 0, 0));
-    return put_silu_mul(cl, view, view, 0);
+    const kvr_norm norm_how = {vector, KVR_NO_TENSOR, KVR_NORM_RMS, 1.0f, 0};
+    const kvr_rope rope_how = {vector, 0, KVR_ROPE_PAIRS, 1.0f};
+    KVRI_TRY(put_norm(cl, view, view, &norm_how, 0));
+    KVRI_TRY(put_add_bias(cl, view, vector, 0));
+    KVRI_TRY(put_scale(cl, view, 1.0f, 0.0f, 0));
+    KVRI_TRY(put_rope(cl, view, &rope_how, 0, 1, 0));
+    return put_activate(cl, view, view, KVR_ACT_SILU, 0);
 }
 
 kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl) {

@@ -169,33 +169,32 @@ static kvr_status slow_embed(void *user, kvr_view dst, uint32_t weight, const in
     for (uint32_t i = 0; i < rows; i++) FUZZ_CHECK(ids[i] >= 0 && (uint32_t)ids[i] < model_info.n_vocab);
     return fails(w) ? KVR_ERR_DEVICE : w->reference.embed(w->reference.user, dst, weight, ids, rows);
 }
-static kvr_status slow_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
+static kvr_status slow_norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
     world *w = (world *)user;
-    return fails(w) ? KVR_ERR_DEVICE : w->reference.rms_norm(w->reference.user, dst, src, weight, rows, eps);
+    return fails(w) ? KVR_ERR_DEVICE : w->reference.norm(w->reference.user, dst, src, how, rows);
 }
 static kvr_status slow_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
                               int add) {
     world *w = (world *)user;
     return fails(w) ? KVR_ERR_DEVICE : w->reference.matmul(w->reference.user, dst, weight, src, rows, path, add);
 }
-static kvr_status slow_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+static kvr_status slow_rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                             uint32_t first_token) {
     world *w = (world *)user;
-    return fails(w) ? KVR_ERR_DEVICE
-                    : w->reference.rope(w->reference.user, x, freq, rows, n_heads, rope_dims, first_token);
+    return fails(w) ? KVR_ERR_DEVICE : w->reference.rope(w->reference.user, x, how, rows, n_heads, first_token);
 }
 static kvr_status slow_store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
     world *w = (world *)user;
     return fails(w) ? KVR_ERR_DEVICE : w->reference.store(w->reference.user, dst, src, rows);
 }
-static kvr_status slow_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                                 uint32_t first_token) {
+static kvr_status slow_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                 const kvr_attention *how, uint32_t rows, uint32_t first_token) {
     world *w = (world *)user;
-    return fails(w) ? KVR_ERR_DEVICE : w->reference.attention(w->reference.user, dst, q, k, v, rows, first_token);
+    return fails(w) ? KVR_ERR_DEVICE : w->reference.attention(w->reference.user, dst, q, k, v, how, rows, first_token);
 }
-static kvr_status slow_silu(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
+static kvr_status slow_activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     world *w = (world *)user;
-    return fails(w) ? KVR_ERR_DEVICE : w->reference.silu_mul(w->reference.user, gate, up, rows);
+    return fails(w) ? KVR_ERR_DEVICE : w->reference.activate(w->reference.user, x, up, activation, rows);
 }
 static kvr_status slow_write(void *user, kvr_view dst, uint32_t rows, const void *src) {
     world *w = (world *)user;
@@ -211,12 +210,12 @@ static kvr_backend slow_backend(world *w) {
     b.open = slow_open;
     b.close = slow_close;
     b.embed = slow_embed;
-    b.rms_norm = slow_norm;
+    b.norm = slow_norm;
     b.matmul = slow_matmul;
     b.rope = slow_rope;
     b.store = slow_store;
     b.attention = slow_attention;
-    b.silu_mul = slow_silu;
+    b.activate = slow_activate;
     b.write = slow_write;
     b.read = slow_start;
     b.done = slow_done;

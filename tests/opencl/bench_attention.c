@@ -190,7 +190,7 @@ static void attention_case(bench *b, uint32_t rows, uint32_t first, kvr_dtype ty
         settle(b, out);
         const double start = now();
         for (uint32_t c = 0; c < calls; c++)
-            rig_ok(side, side->backend.attention(side->backend.user, dst, src, k, v, rows, first));
+            rig_ok(side, rig_attention(side, dst, src, k, v, rows, first));
         settle(b, out);
         if (i > 0) times[i - 1] = (now() - start) / calls;
     }

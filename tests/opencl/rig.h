@@ -60,4 +60,23 @@ void rig_read(const rig_side *side, uint32_t tensor, uint32_t row, uint32_t rows
 void rig_ok(const rig_side *side, kvr_status status); /* fails with explain()'s words */
 void *rig_alloc(size_t bytes);                        /* 64-byte aligned, never NULL; free() it */
 
+/* The plain case of an operator. */
+static inline kvr_status rig_rms_norm(const rig_side *b, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows) {
+    const kvr_norm how = {weight, KVR_NO_TENSOR, KVR_NORM_RMS, 1e-5f, 0};
+    return b->backend.norm(b->backend.user, dst, src, &how, rows);
+}
+static inline kvr_status rig_rope(const rig_side *b, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,
+                                  uint32_t dims, uint32_t first) {
+    const kvr_rope how = {freq, dims, KVR_ROPE_PAIRS, 1.0f};
+    return b->backend.rope(b->backend.user, x, &how, rows, n_heads, first);
+}
+static inline kvr_status rig_attention(const rig_side *b, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                       uint32_t rows, uint32_t first) {
+    const kvr_attention how = {0.25f, 0.0f, 0};
+    return b->backend.attention(b->backend.user, dst, q, k, v, &how, rows, first);
+}
+static inline kvr_status rig_silu_mul(const rig_side *b, kvr_view gate, kvr_view up, uint32_t rows) {
+    return b->backend.activate(b->backend.user, gate, up, KVR_ACT_SILU, rows);
+}
+
 #endif

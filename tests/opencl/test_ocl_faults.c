@@ -149,12 +149,12 @@ static kvr_status use(const rig_side *b) {
     kvr_fence fence = 0;
     kvr_status status = b->backend.write(u, x, 4, room);
     if (status == KVR_OK) status = b->backend.embed(u, x, 0, ids, 4);
-    if (status == KVR_OK) status = b->backend.rms_norm(u, x, x, 1, 4, 1e-5f);
-    if (status == KVR_OK) status = b->backend.rope(u, x, 1, 4, 2, 16, 0);
-    if (status == KVR_OK) status = b->backend.attention(u, x, x, 2, 2, 4, 0);
+    if (status == KVR_OK) status = rig_rms_norm(b, x, x, 1, 4);
+    if (status == KVR_OK) status = rig_rope(b, x, 1, 4, 2, 16, 0);
+    if (status == KVR_OK) status = rig_attention(b, x, x, 2, 2, 4, 0);
     if (status == KVR_OK) status = b->backend.matmul(u, y, 0, x, 4, KVR_PATH_PREFILL, 1);
     if (status == KVR_OK) status = b->backend.matmul(u, y, 0, x, 1, KVR_PATH_DECODE, 0);
-    if (status == KVR_OK) status = b->backend.silu_mul(u, y, y, 4);
+    if (status == KVR_OK) status = rig_silu_mul(b, y, y, 4);
     if (status == KVR_OK) status = b->backend.mark(u, 1);
     if (status == KVR_OK) status = b->backend.read(u, kv, 2, room, 1, &fence);
     if (status == KVR_OK) status = b->backend.wait(u, fence);

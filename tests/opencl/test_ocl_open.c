@@ -268,7 +268,7 @@ static void calls_that_do_not_fit_are_refused_with_words(void **state) {
     assert_int_equal(open_object(&r, &config, &error), KVR_OK);
     const kvr_backend *b = &r.sides[0].backend;
     void *u = b->user;
-    assert_int_equal(b->silu_mul(u, work, work, 1), KVR_ERR_STATE); /* not open */
+    assert_int_equal(rig_silu_mul(&r.sides[0], work, work, 1), KVR_ERR_STATE); /* not open */
     assert_int_equal(b->write(u, work, 1, x), KVR_ERR_STATE);
     assert_int_equal(b->read(u, work, 1, x, KVR_AFTER_ALL, &fence), KVR_ERR_STATE);
     assert_int_equal(b->done(u, 1), KVR_ERR_STATE);
@@ -276,21 +276,23 @@ static void calls_that_do_not_fit_are_refused_with_words(void **state) {
     assert_int_equal(rig_open_side(&r, &r.sides[0], 0, &error), KVR_OK);
     assert_int_equal(b->embed(u, work, 0, ids, 2), KVR_ERR_ARG);
     assert_int_equal(b->embed(u, work, 0, ids + 2, 1), KVR_ERR_ARG);
-    assert_int_equal(b->rms_norm(u, work, past, 1, 1, 1e-5f), KVR_ERR_ARG);
-    assert_int_equal(b->rms_norm(u, work, nowhere, 1, 1, 1e-5f), KVR_ERR_ARG);
+    assert_int_equal(rig_rms_norm(&r.sides[0], work, past, 1, 1), KVR_ERR_ARG);
+    assert_int_equal(rig_rms_norm(&r.sides[0], work, nowhere, 1, 1), KVR_ERR_ARG);
     assert_int_equal(b->matmul(u, work, 0, work, 1, KVR_PATH_PREFILL, 0), KVR_ERR_ARG);
     assert_int_equal(b->matmul(u, wide, 0, work, 5, KVR_PATH_PREFILL, 0), KVR_ERR_ARG);
     assert_int_equal(b->matmul(u, wide, 0, work, 2, KVR_PATH_DECODE, 0), KVR_ERR_ARG);
-    assert_int_equal(b->rope(u, work, 1, 1, 3, 16, 0), KVR_ERR_ARG);
+    assert_int_equal(rig_rope(&r.sides[0], work, 1, 1, 3, 16, 0), KVR_ERR_ARG);
     assert_int_equal(b->store(u, work, work, 1), KVR_ERR_ARG);
-    assert_int_equal(b->attention(u, work, work, 2, 2, 1, 16), KVR_ERR_ARG); /* past the context */
+    assert_int_equal(b->add_bias(u, work, 2, 1), KVR_ERR_ARG); /* not a vector */
+    assert_int_equal(b->scale(u, past, 1.0f, 0.0f, 1), KVR_ERR_ARG);
+    assert_int_equal(rig_attention(&r.sides[0], work, work, 2, 2, 1, 16), KVR_ERR_ARG); /* past the context */
     assert_int_equal(b->write(u, past, 1, x), KVR_ERR_ARG);
     assert_int_equal(b->read(u, nowhere, 1, x, KVR_AFTER_ALL, &fence), KVR_ERR_ARG);
     memset(&error, 0, sizeof error);
     b->explain(u, &error);
     assert_int_equal(error.status, KVR_ERR_ARG);
     assert_string_equal(error.module, "opencl");
-    assert_int_equal(b->silu_mul(u, past, past, 0), KVR_OK); /* no rows: nothing to do */
+    assert_int_equal(rig_silu_mul(&r.sides[0], past, past, 0), KVR_OK); /* no rows: nothing to do */
     product_is_right(&r);
     rig_close(&r);
 }

@@ -233,7 +233,7 @@ static void norms_agree_with_double_precision(void **state) {
                 const kvr_view from = {src, 2};
                 const kvr_view to = {dst, 1};
                 rig_write(b, src, 0, 12, x);
-                rig_ok(b, b->backend.rms_norm(b->backend.user, to, from, weights[w], 9, 1e-5f));
+                rig_ok(b, rig_rms_norm(b, to, from, weights[w], 9));
                 rig_read(b, dst, 0, 12, got);
                 for (uint32_t t = 0; t < 9; t++) {
                     double squares = 0;
@@ -249,49 +249,130 @@ static void norms_agree_with_double_precision(void **state) {
     }
 }
 
+static void layer_norms_and_norms_per_head_agree_too(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    static const uint32_t all_cols[] = {64, 172, 20};
+    for (size_t s = 0; s < 3; s++) {
+        const uint32_t M = all_cols[s], W = 2 * M; /* two stretches per row */
+        rig r;
+        float x[12 * 344], y[12 * 344], got[12 * 344];
+        rig_begin(&r, 10, 64, 8, 4, 8);
+        const uint32_t weight = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, M);
+        const uint32_t bias = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F16, 1, M);
+        const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 12, W);
+        const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 12, W);
+        rig_open(&r, NULL);
+        rig_fill(x, 12 * W, 9);
+        rig_fill(y, 12 * W, 10);
+        for (uint32_t i = 0; i < 12 * W; i++) x[i] += 0.5f;
+        for (size_t side = 0; side < 4; side++) {
+            const rig_side *b = &r.sides[side % 2];
+            const kvr_norm how = {weight, bias, KVR_NORM_LAYER, 1e-5f, side < 2};
+            const kvr_view from = {src, 2}, to = {dst, 1};
+            rig_write(b, src, 0, 12, x);
+            rig_write(b, dst, 0, 12, y);
+            rig_ok(b, b->backend.norm(b->backend.user, to, from, &how, 9));
+            rig_read(b, dst, 0, 12, got);
+            for (uint32_t t = 0; t < 18; t++) { /* stretches */
+                const float *in = x + 2 * W + t * M;
+                double mean = 0, squares = 0;
+                for (uint32_t i = 0; i < M; i++) mean += (double)in[i] / M;
+                for (uint32_t i = 0; i < M; i++) squares += ((double)in[i] - mean) * ((double)in[i] - mean);
+                for (uint32_t i = 0; i < M; i++) {
+                    const double scaled = ((double)in[i] - mean) / sqrt(squares / M + (double)1e-5f);
+                    const double want = scaled * rig_value(&r, weight, 0, i) + rig_value(&r, bias, 0, i) +
+                                        (side < 2 ? (double)y[W + t * M + i] : 0);
+                    close_to(b, (double)got[W + t * M + i], want, 4, t, i);
+                }
+            }
+        }
+        rig_close(&r);
+    }
+}
+
+static void bias_and_scale_agree_with_double_precision(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    const uint32_t F = 300;
+    rig r;
+    float x[6 * 300], got[6 * 300];
+    rig_begin(&r, 5, 64, 8, 4, 8);
+    const uint32_t bias = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F16, 1, F);
+    const uint32_t work = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 6, F);
+    rig_open(&r, NULL);
+    rig_fill(x, 6 * F, 3);
+    for (size_t side = 0; side < 4; side++) {
+        const rig_side *b = &r.sides[side % 2];
+        const kvr_view view = {work, 1};
+        const float cap = side < 2 ? 0.0f : 0.75f;
+        rig_write(b, work, 0, 6, x);
+        rig_ok(b, b->backend.add_bias(b->backend.user, view, bias, 5));
+        rig_ok(b, b->backend.scale(b->backend.user, view, 3.0f, cap, 5));
+        rig_read(b, work, 0, 6, got);
+        for (uint32_t i = 0; i < 6 * F; i++) {
+            const double sum = 3 * ((double)x[i] + rig_value(&r, bias, 0, i % F));
+            const double want = cap != 0.0f ? (double)cap * tanh(sum / (double)cap) : sum;
+            close_to(b, (double)got[i], i < F ? (double)x[i] : want, 4, i / F, i % F);
+        }
+    }
+    rig_close(&r);
+}
+
 static void rope_turns_the_pairs_of_a_head(void **state) {
     (void)state;
     if (rig_no_device()) skip();
-    static const struct { uint32_t H, D, dims, first; } cases[] = {{8, 8, 8, 0}, {3, 64, 64, 1000}, {2, 80, 20, 77}};
-    for (size_t s = 0; s < 3; s++) {
-        const uint32_t H = cases[s].H;
-        const uint32_t D = cases[s].D;
+    static const struct { uint32_t H, D, dims, first; kvr_rope_style style; float magnitude; } cases[] = {
+        {8, 8, 8, 0, KVR_ROPE_PAIRS, 1.0f},        {3, 64, 64, 1000, KVR_ROPE_PAIRS, 1.0f},
+        {2, 80, 20, 77, KVR_ROPE_PAIRS, 1.0f},     {8, 8, 8, 0, KVR_ROPE_HALVES, 1.0f},
+        {3, 64, 64, 1000, KVR_ROPE_HALVES, 1.19f}, {2, 80, 20, 77, KVR_ROPE_HALVES, 1.0f}};
+    for (size_t s = 0; s < sizeof cases / sizeof cases[0]; s++) {
+        const uint32_t H = cases[s].H, D = cases[s].D, pairs = cases[s].dims / 2;
+        const int halves = cases[s].style == KVR_ROPE_HALVES;
         rig r;
         float x[9 * 200];
         float got[9 * 200];
         rig_begin(&r, 8, 64, H, 1, D);
-        const uint32_t freq = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, cases[s].dims / 2);
+        const uint32_t freq = rig_add(&r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, pairs);
         const uint32_t work = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 9, H * D);
-        for (uint32_t i = 0; i < cases[s].dims / 2; i++)
+        for (uint32_t i = 0; i < pairs; i++)
             ((float *)r.data[freq])[i] = (float)pow(10000.0, -2.0 * i / cases[s].dims);
         rig_open(&r, NULL);
         rig_fill(x, 9 * H * D, 3);
         for (size_t side = 0; side < 2; side++) {
             const rig_side *b = &r.sides[side];
             const kvr_view view = {work, 1};
+            const kvr_rope how = {freq, cases[s].dims, cases[s].style, cases[s].magnitude};
+            const double m = (double)how.magnitude;
             rig_write(b, work, 0, 9, x);
-            rig_ok(b, b->backend.rope(b->backend.user, view, freq, 8, H, cases[s].dims, cases[s].first));
+            rig_ok(b, b->backend.rope(b->backend.user, view, &how, 8, H, cases[s].first));
             rig_read(b, work, 0, 9, got);
             for (uint32_t t = 0; t < 8; t++)
-                for (uint32_t c = 0; c < H * D; c += 2) {
-                    const uint32_t i = c % D / 2;
-                    const float *in = &x[(t + 1) * H * D + c];
-                    const float *out = &got[(t + 1) * H * D + c];
-                    if (2 * i >= cases[s].dims) {
-                        assert_true(in[0] == out[0] && in[1] == out[1]);
-                        continue;
+                for (uint32_t h = 0; h < H; h++) {
+                    const float *in = &x[((t + 1) * H + h) * D];
+                    const float *out = &got[((t + 1) * H + h) * D];
+                    for (uint32_t d = 2 * pairs; d < D; d++) assert_true(in[d] == out[d]);
+                    for (uint32_t i = 0; i < pairs; i++) {
+                        const uint32_t p = halves ? i : 2 * i, q = halves ? i + pairs : 2 * i + 1;
+                        /* The angle is rounded to float, as every implementation rounds it. */
+                        const double angle = (double)((float)(cases[s].first + t) * ((float *)r.data[freq])[i]);
+                        const double c = cos(angle) * m, n = sin(angle) * m;
+                        close_to(b, (double)out[p], (double)in[p] * c - (double)in[q] * n, 1, t, i);
+                        close_to(b, (double)out[q], (double)in[p] * n + (double)in[q] * c, 1, t, i);
                     }
-                    /* The angle is rounded to float, as every implementation rounds it. */
-                    const double angle = (double)((float)(cases[s].first + t) * ((float *)r.data[freq])[i]);
-                    close_to(b, (double)out[0], (double)in[0] * cos(angle) - (double)in[1] * sin(angle), 1, t, c);
-                    close_to(b, (double)out[1], (double)in[0] * sin(angle) + (double)in[1] * cos(angle), 1, t, c);
                 }
         }
         rig_close(&r);
     }
 }
 
-static void the_gate_agrees_with_double_precision(void **state) {
+static double activated(double x, kvr_activation a) {
+    if (a == KVR_ACT_SILU) return x / (1 + exp(-x));
+    if (a == KVR_ACT_GELU) return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+    return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
+}
+
+static void activations_agree_with_double_precision(void **state) {
     (void)state;
     if (rig_no_device()) skip();
     const uint32_t F = 300; /* one whole column chunk of 256, then 44 = 2 * 16 + 12 */
@@ -305,22 +386,24 @@ static void the_gate_agrees_with_double_precision(void **state) {
     rig_open(&r, NULL);
     rig_fill(g, 6 * F, 3);
     rig_fill(u, 6 * F, 4);
-    for (uint32_t i = 0; i < 6 * F; i++) g[i] *= 40.0f;
+    for (uint32_t i = 0; i < 6 * F; i++) g[i] *= i % 2 == 0 ? 40.0f : 2.0f;
     g[F] = 200.0f;
     g[F + 1] = -200.0f; /* exp overflows; the result is -0 */
-    for (size_t side = 0; side < 2; side++) {
-        const rig_side *b = &r.sides[side];
+    for (int k = 0; k < 12; k++) {
+        const rig_side *b = &r.sides[k % 2];
+        const kvr_activation activation = (kvr_activation)(k / 4);
+        const int alone = k / 2 % 2;
         const kvr_view a = {gate, 1};
-        const kvr_view c = {up, 0};
+        const kvr_view c = {alone ? KVR_NO_TENSOR : up, 0};
         rig_write(b, gate, 0, 6, g);
         rig_write(b, up, 0, 6, u);
-        rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 5));
+        rig_ok(b, b->backend.activate(b->backend.user, a, c, activation, 5));
         rig_read(b, gate, 0, 6, got);
         for (uint32_t t = 0; t < 5; t++)
             for (uint32_t i = 0; i < F; i++) {
                 const double x = (double)g[(t + 1) * F + i];
-                const double want = x / (1 + exp(-x)) * (double)u[t * F + i];
-                close_to(b, (double)got[(t + 1) * F + i], want, fabs(want), t, i);
+                const double want = activated(x, activation) * (alone ? 1 : (double)u[t * F + i]);
+                close_to(b, (double)got[(t + 1) * F + i], want, fabs(x), t, i);
             }
     }
     rig_close(&r);
@@ -366,6 +449,7 @@ static void stored_keys_are_rounded_to_nearest_even(void **state) {
 typedef struct attention_case {
     uint32_t H, G, D, ctx, first, rows;
     kvr_dtype dtype;
+    kvr_attention how;
 } attention_case;
 
 static double kv_at(const attention_case *c, const void *kv, uint32_t i) {
@@ -410,26 +494,29 @@ static void check_attention(const attention_case *c) {
         rig_write(b, q, 0, c->rows + 1, query);
         rig_write(b, k, 0, c->ctx, keys);
         rig_write(b, v, 0, c->ctx, values);
-        rig_ok(b, b->backend.attention(b->backend.user, to, from, k, v, c->rows, c->first));
+        rig_ok(b, b->backend.attention(b->backend.user, to, from, k, v, &c->how, c->rows, c->first));
         rig_read(b, dst, 0, c->rows + 2, got);
         for (uint32_t t = 0; t < c->rows; t++)
             for (uint32_t h = 0; h < c->H; h++) {
                 const uint32_t g = h / (c->H / c->G);
                 const uint32_t end = c->first + t + 1;
+                const uint32_t start = c->how.window != 0 && end > c->how.window ? end - c->how.window : 0;
                 double most = -1e300;
                 double sum = 0;
-                for (uint32_t j = 0; j < end; j++) {
+                for (uint32_t j = start; j < end; j++) {
                     p[j] = 0;
                     for (uint32_t d = 0; d < c->D; d++)
                         p[j] +=
                             (double)query[((t + 1) * c->H + h) * c->D + d] * kv_at(c, keys, j * cols + g * c->D + d);
-                    p[j] /= sqrt(c->D);
+                    p[j] *= (double)c->how.scale;
+                    if (c->how.soft_cap != 0.0f)
+                        p[j] = (double)c->how.soft_cap * tanh(p[j] / (double)c->how.soft_cap);
                     if (p[j] > most) most = p[j];
                 }
-                for (uint32_t j = 0; j < end; j++) sum += p[j] = exp(p[j] - most);
+                for (uint32_t j = start; j < end; j++) sum += p[j] = exp(p[j] - most);
                 for (uint32_t d = 0; d < c->D; d++) {
                     double want = 0;
-                    for (uint32_t j = 0; j < end; j++) want += p[j] / sum * kv_at(c, values, j * cols + g * c->D + d);
+                    for (uint32_t j = start; j < end; j++) want += p[j] / sum * kv_at(c, values, j * cols + g * c->D + d);
                     close_to(b, (double)got[((t + 2) * c->H + h) * c->D + d], want, 1, t, h * c->D + d);
                 }
             }
@@ -446,10 +533,13 @@ static void attention_agrees_with_double_precision(void **state) {
     (void)state;
     if (rig_no_device()) skip();
     static const attention_case cases[] = {
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32},
-        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16},
-        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16},  {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32},
-        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16}, {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 0}},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32, {0.35f, 0.0f, 0}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0}},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},
+        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},   {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0}},
+        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},  {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20}},  {7, 1, 16, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1}},  {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2}},
+        {6, 2, 10, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (rig_small() && cases[i].rows > 40) continue;
@@ -479,7 +569,7 @@ static void reads_see_all_operators_before_them_and_fences_are_a_fixed_pool(void
     rig_write(b, up, 0, 1, ones);
     double want = 1;
     for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
-        rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 1));
+        rig_ok(b, rig_silu_mul(b, a, c, 1));
         rig_ok(b, b->backend.read(b->backend.user, a, 1, got[i], KVR_AFTER_ALL, &fences[i]));
         /* The next operator changes what this read returns, and must not overtake it. */
         rig_ok(b, b->backend.wait(b->backend.user, fences[i]));
@@ -516,9 +606,9 @@ static void a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark(void **s
     rig_write(b, gate, 0, 1, ones);
     rig_write(b, up, 0, 1, ones);
     rig_ok(b, b->backend.mark(b->backend.user, 1)); /* will be set anew */
-    rig_ok(b, b->backend.silu_mul(b->backend.user, a, c, 1));
+    rig_ok(b, rig_silu_mul(b, a, c, 1));
     rig_ok(b, b->backend.mark(b->backend.user, 1));
-    rig_ok(b, b->backend.silu_mul(b->backend.user, c, a, 1)); /* changes the other tensor only */
+    rig_ok(b, rig_silu_mul(b, c, a, 1)); /* changes the other tensor only */
     rig_ok(b, b->backend.read(b->backend.user, a, 1, got, 1, &marked));
     rig_ok(b, b->backend.wait(b->backend.user, marked));
     rig_ok(b, b->backend.done(b->backend.user, marked));
@@ -542,7 +632,9 @@ int main(void) {
         cmocka_unit_test(embedding_rows_are_exact),
         cmocka_unit_test(norms_agree_with_double_precision),
         cmocka_unit_test(rope_turns_the_pairs_of_a_head),
-        cmocka_unit_test(the_gate_agrees_with_double_precision),
+        cmocka_unit_test(layer_norms_and_norms_per_head_agree_too),
+        cmocka_unit_test(bias_and_scale_agree_with_double_precision),
+        cmocka_unit_test(activations_agree_with_double_precision),
         cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
         cmocka_unit_test(attention_agrees_with_double_precision),
         cmocka_unit_test(a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark),

@@ -86,40 +86,66 @@ static uint32_t product_q4(const rig_side *b, uint32_t at, uint32_t first, uint3
 static uint32_t norm(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
     (void)z;
     rig_write(b, X, at, rows, x + first * M);
-    rig_ok(b, b->backend.rms_norm(b->backend.user, at_row(Y, at), at_row(X, at), NORM, rows, 1e-5f));
+    rig_ok(b, rig_rms_norm(b, at_row(Y, at), at_row(X, at), NORM, rows));
     return Y;
 }
 static uint32_t rotation(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                          const float *z) {
     (void)z;
     rig_write(b, X, at, rows, x + first * M);
-    rig_ok(b, b->backend.rope(b->backend.user, at_row(X, at), FREQ, rows, H, D, first));
+    rig_ok(b, rig_rope(b, at_row(X, at), FREQ, rows, H, D, first));
     return X;
 }
 static uint32_t gate(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
     (void)z;
     rig_write(b, X, at, rows, x + first * M);
     rig_write(b, Y, at, rows, x + first * M);
-    rig_ok(b, b->backend.silu_mul(b->backend.user, at_row(X, at), at_row(Y, at), rows));
+    rig_ok(b, rig_silu_mul(b, at_row(X, at), at_row(Y, at), rows));
     return X;
 }
+static uint32_t other_norm(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                           const float *z) {
+    (void)z;
+    const kvr_norm layer = {NORM, NORM, KVR_NORM_LAYER, 1e-5f, 1};
+    const kvr_norm heads = {FREQ, KVR_NO_TENSOR, KVR_NORM_RMS, 1e-5f, 0};
+    rig_write(b, X, at, rows, x + first * M);
+    rig_write(b, Y, at, rows, x + first * M);
+    rig_ok(b, b->backend.norm(b->backend.user, at_row(Y, at), at_row(X, at), &layer, rows));
+    rig_ok(b, b->backend.norm(b->backend.user, at_row(Y, at), at_row(Y, at), &heads, rows));
+    rig_ok(b, b->backend.add_bias(b->backend.user, at_row(Y, at), NORM, rows));
+    rig_ok(b, b->backend.scale(b->backend.user, at_row(Y, at), 1.5f, 2.0f, rows));
+    rig_ok(b, b->backend.activate(b->backend.user, at_row(Y, at), at_row(X, at), KVR_ACT_GELU, rows));
+    rig_ok(b, b->backend.activate(b->backend.user, at_row(Y, at), at_row(KVR_NO_TENSOR, 0), KVR_ACT_GELU_TANH, rows));
+    return Y;
+}
 static uint32_t attention_over(const rig_side *b, uint32_t k, uint32_t v, uint32_t at, uint32_t first, uint32_t rows,
-                               const float *x, const float *z) {
+                               const float *x, const float *z, const kvr_attention *how) {
     /* Keys and values of the tokens up to here come through store, in the same cut. */
     for (uint32_t t = first; t < first + rows; t++) rig_write(b, U, at + t - first, 1, z + t * N);
     rig_ok(b, b->backend.store(b->backend.user, at_row(k, first), at_row(U, at), rows));
     rig_ok(b, b->backend.store(b->backend.user, at_row(v, first), at_row(U, at), rows));
     rig_write(b, X, at, rows, x + first * M);
-    rig_ok(b, b->backend.attention(b->backend.user, at_row(Y, at), at_row(X, at), k, v, rows, first));
+    rig_ok(b, b->backend.attention(b->backend.user, at_row(Y, at), at_row(X, at), k, v, how, rows, first));
     return Y;
 }
+static const kvr_attention all = {0.2f, 0.0f, 0};
 static uint32_t attention_f16(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                               const float *z) {
-    return attention_over(b, KEYS, VALUES, at, first, rows, x, z);
+    return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &all);
 }
 static uint32_t attention_f32(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                               const float *z) {
-    return attention_over(b, KEYS32, VALUES32, at, first, rows, x, z);
+    return attention_over(b, KEYS32, VALUES32, at, first, rows, x, z, &all);
+}
+static uint32_t attention_window(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                                 const float *z) {
+    static const kvr_attention how = {0.3f, 1.5f, 37};
+    return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &how);
+}
+static uint32_t attention_narrow(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
+                                 const float *z) {
+    static const kvr_attention how = {0.3f, 0.0f, 2};
+    return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &how);
 }
 
 /* All tokens, `count` rows per call, at row `at`; out is [tokens][cols]. */
@@ -141,11 +167,14 @@ static void check_all_cuts(uint32_t gemm, uint32_t precision) {
                {"product f16", product_f16},
                {"product q8_0", product_q8},
                {"product q4_0", product_q4},
-               {"rms_norm", norm},
+               {"rms norm", norm},
                {"rope", rotation},
-               {"silu_mul", gate},
+               {"silu", gate},
                {"attention f16", attention_f16},
-               {"attention f32", attention_f32}};
+               {"attention f32", attention_f32},
+               {"attention in a window", attention_window},
+               {"attention in a narrow window", attention_narrow},
+               {"layer norm, norm per head, bias, scale, gelu", other_norm}};
     rig whole;
     rig small;
     float *x = inputs(M, 1);

@@ -39,16 +39,22 @@ static inline int wrap_fails(wrap *w) {
 
 WRAP_OP(embed, (void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows),
         (w->inner.user, dst, weight, ids, rows))
-WRAP_OP(rms_norm, (void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps),
-        (w->inner.user, dst, src, weight, rows, eps))
+WRAP_OP(norm, (void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows),
+        (w->inner.user, dst, src, how, rows))
+WRAP_OP(add_bias, (void *user, kvr_view x, uint32_t bias, uint32_t rows), (w->inner.user, x, bias, rows))
+WRAP_OP(scale, (void *user, kvr_view x, float factor, float soft_cap, uint32_t rows),
+        (w->inner.user, x, factor, soft_cap, rows))
 WRAP_OP(matmul, (void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add),
         (w->inner.user, dst, weight, src, rows, path, add))
-WRAP_OP(rope, (void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t dims, uint32_t first),
-        (w->inner.user, x, freq, rows, n_heads, dims, first))
+WRAP_OP(rope, (void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads, uint32_t first),
+        (w->inner.user, x, how, rows, n_heads, first))
 WRAP_OP(store, (void *user, kvr_view dst, kvr_view src, uint32_t rows), (w->inner.user, dst, src, rows))
-WRAP_OP(attention, (void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows, uint32_t first),
-        (w->inner.user, dst, q, k, v, rows, first))
-WRAP_OP(silu_mul, (void *user, kvr_view gate, kvr_view up, uint32_t rows), (w->inner.user, gate, up, rows))
+WRAP_OP(attention,
+        (void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how, uint32_t rows,
+         uint32_t first),
+        (w->inner.user, dst, q, k, v, how, rows, first))
+WRAP_OP(activate, (void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows),
+        (w->inner.user, x, up, activation, rows))
 WRAP_OP(write, (void *user, kvr_view dst, uint32_t rows, const void *src), (w->inner.user, dst, rows, src))
 
 static inline kvr_status wrap_read_rows(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after,
@@ -125,10 +131,17 @@ static inline void wrap_explain(void *user, kvr_error *error) {
  * So whatever the core enqueues and forgets happens as late as possible; and a read behind a mark happens as early as
  * the mark allows, so that a mark set too early shows. */
 typedef struct lazy_op {
-    enum { LAZY_EMBED, LAZY_NORM, LAZY_MATMUL, LAZY_ROPE, LAZY_STORE, LAZY_ATTENTION, LAZY_SILU, LAZY_READ } kind;
+    enum {
+        LAZY_EMBED, LAZY_NORM, LAZY_MATMUL, LAZY_BIAS, LAZY_SCALE, LAZY_ROPE, LAZY_STORE, LAZY_ATTENTION,
+        LAZY_ACTIVATE, LAZY_READ
+    } kind;
     kvr_view dst, src;
     uint32_t a, b, c, d;
-    float eps;
+    float e, f;
+    kvr_norm norm;
+    kvr_rope rope;
+    kvr_attention attention;
+    kvr_activation activation;
     kvr_path path;
     int add;
     int32_t *ids;
@@ -160,42 +173,48 @@ static inline kvr_status lazy_embed(void *user, kvr_view dst, uint32_t weight, c
     memcpy(copy, ids, rows * sizeof *copy);
     return lazy_put(user, (lazy_op){.kind = LAZY_EMBED, .dst = dst, .a = weight, .b = rows, .ids = copy});
 }
-static inline kvr_status lazy_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
-    return lazy_put(user, (lazy_op){.kind = LAZY_NORM, .dst = dst, .src = src, .a = weight, .b = rows, .eps = eps});
+static inline kvr_status lazy_norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_NORM, .dst = dst, .src = src, .norm = *how, .b = rows});
+}
+static inline kvr_status lazy_bias(void *user, kvr_view x, uint32_t bias, uint32_t rows) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_BIAS, .dst = x, .a = bias, .b = rows});
+}
+static inline kvr_status lazy_scale(void *user, kvr_view x, float factor, float soft_cap, uint32_t rows) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_SCALE, .dst = x, .e = factor, .f = soft_cap, .b = rows});
 }
 static inline kvr_status lazy_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
                                      kvr_path path, int add) {
     return lazy_put(
         user, (lazy_op){.kind = LAZY_MATMUL, .dst = dst, .src = src, .a = weight, .b = rows, .path = path, .add = add});
 }
-static inline kvr_status lazy_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads,
-                                   uint32_t dims, uint32_t first) {
-    lazy_op op = {.kind = LAZY_ROPE, .dst = x, .a = freq, .b = rows, .c = n_heads, .d = dims};
-    op.src.row = first;
-    return lazy_put(user, op);
+static inline kvr_status lazy_rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
+                                   uint32_t first) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_ROPE, .dst = x, .rope = *how, .b = rows, .c = n_heads, .d = first});
 }
 static inline kvr_status lazy_store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
     return lazy_put(user, (lazy_op){.kind = LAZY_STORE, .dst = dst, .src = src, .b = rows});
 }
-static inline kvr_status lazy_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                                        uint32_t first) {
-    return lazy_put(user,
-                    (lazy_op){.kind = LAZY_ATTENTION, .dst = dst, .src = q, .a = k, .b = v, .c = rows, .d = first});
+static inline kvr_status lazy_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                        const kvr_attention *how, uint32_t rows, uint32_t first) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_ATTENTION, .dst = dst, .src = q, .a = k, .b = v, .attention = *how,
+                                    .c = rows, .d = first});
 }
-static inline kvr_status lazy_silu(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
-    return lazy_put(user, (lazy_op){.kind = LAZY_SILU, .dst = gate, .src = up, .b = rows});
+static inline kvr_status lazy_activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
+    return lazy_put(user, (lazy_op){.kind = LAZY_ACTIVATE, .dst = x, .src = up, .activation = activation, .b = rows});
 }
 static inline void lazy_run(lazy *l, lazy_op *o) {
     const kvr_backend *b = &l->inner;
     kvr_fence none = 0;
     switch (o->kind) {
     case LAZY_EMBED: b->embed(b->user, o->dst, o->a, o->ids, o->b); break;
-    case LAZY_NORM: b->rms_norm(b->user, o->dst, o->src, o->a, o->b, o->eps); break;
+    case LAZY_NORM: b->norm(b->user, o->dst, o->src, &o->norm, o->b); break;
     case LAZY_MATMUL: b->matmul(b->user, o->dst, o->a, o->src, o->b, o->path, o->add); break;
-    case LAZY_ROPE: b->rope(b->user, o->dst, o->a, o->b, o->c, o->d, o->src.row); break;
+    case LAZY_BIAS: b->add_bias(b->user, o->dst, o->a, o->b); break;
+    case LAZY_SCALE: b->scale(b->user, o->dst, o->e, o->f, o->b); break;
+    case LAZY_ROPE: b->rope(b->user, o->dst, &o->rope, o->b, o->c, o->d); break;
     case LAZY_STORE: b->store(b->user, o->dst, o->src, o->b); break;
-    case LAZY_ATTENTION: b->attention(b->user, o->dst, o->src, o->a, o->b, o->c, o->d); break;
-    case LAZY_SILU: b->silu_mul(b->user, o->dst, o->src, o->b); break;
+    case LAZY_ATTENTION: b->attention(b->user, o->dst, o->src, o->a, o->b, &o->attention, o->c, o->d); break;
+    case LAZY_ACTIVATE: b->activate(b->user, o->dst, o->src, o->activation, o->b); break;
     case LAZY_READ:
         b->read(b->user, o->src, o->b, o->host, KVR_AFTER_ALL, &none);
         l->under_way[o->fence - 1] = 2;
@@ -276,12 +295,14 @@ static inline void lazy_backend(lazy *l, kvr_backend *backend) {
     backend->open = lazy_open;
     backend->close = lazy_close;
     backend->embed = lazy_embed;
-    backend->rms_norm = lazy_norm;
+    backend->norm = lazy_norm;
+    backend->add_bias = lazy_bias;
+    backend->scale = lazy_scale;
     backend->matmul = lazy_matmul;
     backend->rope = lazy_rope;
     backend->store = lazy_store;
     backend->attention = lazy_attention;
-    backend->silu_mul = lazy_silu;
+    backend->activate = lazy_activate;
     backend->write = lazy_write;
     backend->mark = lazy_mark;
     backend->read = lazy_read;
@@ -309,12 +330,14 @@ static inline void wrap_backend(wrap *w, kvr_backend *backend) {
     backend->open = wrap_open;
     backend->close = wrap_close;
     backend->embed = wrap_embed;
-    backend->rms_norm = wrap_rms_norm;
+    backend->norm = wrap_norm;
+    backend->add_bias = wrap_add_bias;
+    backend->scale = wrap_scale;
     backend->matmul = wrap_matmul;
     backend->rope = wrap_rope;
     backend->store = wrap_store;
     backend->attention = wrap_attention;
-    backend->silu_mul = wrap_silu_mul;
+    backend->activate = wrap_activate;
     backend->write = wrap_write;
     backend->read = wrap_read_rows;
     backend->done = wrap_done;

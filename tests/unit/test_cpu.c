@@ -15,7 +15,7 @@
 
 #define ROWS 70u /* of every work tensor: 64 and some for views that do not start at row 0 */
 
-enum { MATRIX, VECTOR, FREQ, SRC, DST, Q, ATT, KV_SRC, GATE, KEYS, VALUES, N_TENSORS };
+enum { MATRIX, VECTOR, FREQ, HEAD, SRC, DST, Q, ATT, KV_SRC, GATE, KEYS, VALUES, N_TENSORS };
 
 typedef struct shape {
     uint32_t dtype, vector_dtype, kv_dtype, N, K, H, G, D, ctx;
@@ -29,7 +29,7 @@ typedef struct rig {
     kvr_backend b;
     kvr_backend_size size;
     fenced mem;
-    gguf_bytes matrix, vector, freq;
+    gguf_bytes matrix, vector, freq, head;
     float *weight; /* [N][K] as the backend must see it */
     uint64_t rng;
 } rig;
@@ -99,9 +99,11 @@ static rig *rig_open(shape s) {
         gguf_put_values(&r->vector, s.vector_dtype, &value, 1);
     }
     for (uint32_t i = 0; i < s.D / 2; i++) gguf_put_f32(&r->freq, powf(100.0f, -2.0f * (float)i / (float)s.D));
+    for (uint32_t i = 0; i < s.D; i++) gguf_put_f32(&r->head, 1.0f + 0.5f * gguf_random_float(&r->rng));
     set(r, MATRIX, KVR_ROLE_MATRIX, s.dtype, s.N, s.K, r->matrix.at + 1);
     set(r, VECTOR, KVR_ROLE_VECTOR, s.vector_dtype, 1, s.K, r->vector.at);
     set(r, FREQ, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, s.D / 2, r->freq.at);
+    set(r, HEAD, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, s.D, r->head.at);
     set(r, SRC, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, s.K, NULL);
     set(r, DST, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, s.N, NULL);
     set(r, Q, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, s.H * s.D, NULL);
@@ -132,6 +134,7 @@ static void rig_close(rig *r) {
     free(r->matrix.at);
     free(r->vector.at);
     free(r->freq.at);
+    free(r->head.at);
     free(r->weight);
     free(r);
 }
@@ -147,6 +150,7 @@ static void near(double got, double want, double scale) {
     if (!(fabs(got - want) <= 2e-6 * scale + 1e-7)) fail_msg("got %.9g, want %.9g (scale %g)", got, want, scale);
 }
 
+static const kvr_norm rms = {VECTOR, KVR_NO_TENSOR, KVR_NORM_RMS, 1e-5f, 0};
 static const shape plain = {KVR_DTYPE_F32, KVR_DTYPE_F32, KVR_DTYPE_F16, 13, 37, 6, 2, 10, 200};
 static const shape shapes[] = {
     {KVR_DTYPE_F32, KVR_DTYPE_F32, KVR_DTYPE_F16, 13, 37, 6, 2, 10, 200},
@@ -186,7 +190,7 @@ static void rms_norm_divides_by_the_root_of_the_mean_square(void **state) {
         memset(x, 0, K * sizeof *x); /* a row of zeros stays zero: eps */
         write_rows(r, SRC, 3, 5, x);
         const kvr_view dst = {GATE, 1}, src = {SRC, 3};
-        assert_int_equal(r->b.rms_norm(r->b.user, dst, src, VECTOR, 5, 1e-5f), KVR_OK);
+        assert_int_equal(r->b.norm(r->b.user, dst, src, &rms, 5), KVR_OK);
         float *got = work(r, GATE, 1, 5);
         for (uint32_t t = 0; t < 5; t++) {
             double mean = 0.0;
@@ -199,6 +203,81 @@ static void rms_norm_divides_by_the_root_of_the_mean_square(void **state) {
         free(got);
         rig_close(r);
     }
+}
+
+static void layer_norm_takes_the_mean_away_and_adds_a_bias(void **state) {
+    (void)state;
+    for (size_t k = 0; k < N_SHAPES; k++) {
+        rig *r = rig_open(shapes[k]);
+        const uint32_t K = r->s.K;
+        float *x = work(r, SRC, 3, 5), *w = floats(K), *before = work(r, GATE, 1, 5);
+        kvri_dtype_to_f32(r->s.vector_dtype, r->vector.at, K, w);
+        const kvr_view dst = {GATE, 1}, src = {SRC, 3};
+        const kvr_norm how = {VECTOR, VECTOR, KVR_NORM_LAYER, 1e-5f, 1};
+        assert_int_equal(r->b.norm(r->b.user, dst, src, &how, 5), KVR_OK);
+        float *got = work(r, GATE, 1, 5);
+        for (uint32_t t = 0; t < 5; t++) {
+            double mean = 0.0, squares = 0.0;
+            for (uint32_t i = 0; i < K; i++) mean += (double)x[t * K + i] / K;
+            for (uint32_t i = 0; i < K; i++) squares += pow((double)x[t * K + i] - mean, 2) / K;
+            for (uint32_t i = 0; i < K; i++)
+                near((double)got[t * K + i],
+                     (double)before[t * K + i] +
+                         ((double)x[t * K + i] - mean) / sqrt(squares + (double)1e-5f) * (double)w[i] + (double)w[i],
+                     10.0);
+        }
+        free(x);
+        free(w);
+        free(before);
+        free(got);
+        rig_close(r);
+    }
+}
+
+static void a_norm_shorter_than_the_row_is_a_norm_per_head(void **state) {
+    (void)state;
+    rig *r = rig_open(plain);
+    const uint32_t H = r->s.H, D = r->s.D;
+    const kvr_view q = {Q, 1};
+    const kvr_norm how = {HEAD, KVR_NO_TENSOR, KVR_NORM_RMS, 1e-5f, 0};
+    float *x = work(r, Q, 0, 4);
+    assert_int_equal(r->b.norm(r->b.user, q, q, &how, 2), KVR_OK);
+    float *got = work(r, Q, 0, 4);
+    for (uint32_t i = 0; i < 4 * H; i++) {
+        double mean = 0.0;
+        for (uint32_t d = 0; d < D; d++) mean += (double)x[i * D + d] * (double)x[i * D + d] / D;
+        for (uint32_t d = 0; d < D; d++) {
+            const double w = (double)kvri_lef32(r->head.at + (size_t)d * 4);
+            const double want = (double)x[i * D + d] / sqrt(mean + (double)1e-5f) * w;
+            near((double)got[i * D + d], i >= H && i < 3 * H ? want : (double)x[i * D + d], 2.0);
+        }
+    }
+    free(x);
+    free(got);
+    rig_close(r);
+}
+
+static void bias_and_scale_change_every_row_they_are_told(void **state) {
+    (void)state;
+    rig *r = rig_open(plain);
+    const uint32_t K = r->s.K;
+    const kvr_view x = {SRC, 2};
+    float *before = work(r, SRC, 0, 8), *w = floats(K);
+    kvri_dtype_to_f32(r->s.vector_dtype, r->vector.at, K, w);
+    assert_int_equal(r->b.add_bias(r->b.user, x, VECTOR, 3), KVR_OK);
+    assert_int_equal(r->b.scale(r->b.user, x, 3.0f, 0.0f, 3), KVR_OK);
+    assert_int_equal(r->b.scale(r->b.user, x, 1.0f, 0.75f, 2), KVR_OK);
+    float *got = work(r, SRC, 0, 8);
+    for (uint32_t t = 0; t < 8; t++)
+        for (uint32_t i = 0; i < K; i++) {
+            const double sum = 3.0 * ((double)before[t * K + i] + (double)w[i]);
+            const double want = t < 2 || t > 4 ? (double)before[t * K + i] : t == 4 ? sum : 0.75 * tanh(sum / 0.75);
+            near((double)got[t * K + i], want, 10.0);
+        }
+    free(before);
+    free(w);
+    free(got);
+    rig_close(r);
 }
 
 static void matmul_is_the_product_with_the_transposed_weight(void **state) {
@@ -232,35 +311,33 @@ static void matmul_is_the_product_with_the_transposed_weight(void **state) {
     }
 }
 
-static void rope_rotates_neighbours_by_their_position(void **state) {
+static void rope_rotates_pairs_by_their_position(void **state) {
     (void)state;
     static const uint32_t firsts[] = {0, 1, 63, 100000};
-    for (size_t k = 0; k < N_SHAPES; k++) {
-        for (size_t f = 0; f < 4; f++) {
-            rig *r = rig_open(shapes[k]);
-            const uint32_t H = r->s.H, D = r->s.D, dims = D >= 8 ? D / 4 * 2 : D; /* also only a part of each head */
-            const kvr_view x = {Q, 1};
-            float *before = work(r, Q, 0, 5);
-            assert_int_equal(r->b.rope(r->b.user, x, FREQ, 3, H, dims, firsts[f]), KVR_OK);
-            float *got = work(r, Q, 0, 5);
-            for (uint32_t t = 0; t < 5; t++) {
-                for (uint32_t h = 0; h < H; h++) {
-                    for (uint32_t i = 0; i < D; i += 2) {
-                        const size_t at = ((size_t)t * H + h) * D + i;
-                        const double a = (double)before[at], b = (double)before[at + 1];
-                        /* the angle in F32, as devices compute it */
-                        const float freq = kvri_lef32(r->freq.at + (size_t)i / 2 * 4);
-                        const double angle = (double)((float)(firsts[f] + t - 1) * freq);
-                        const int turned = t >= 1 && t < 4 && i < dims;
-                        near((double)got[at], turned ? a * cos(angle) - b * sin(angle) : a, 2.0);
-                        near((double)got[at + 1], turned ? a * sin(angle) + b * cos(angle) : b, 2.0);
-                    }
+    for (size_t k = 0; k < 8 * N_SHAPES; k++) {
+        rig *r = rig_open(shapes[k / 8]);
+        const int halves = k % 2 == 1;
+        const uint32_t H = r->s.H, D = r->s.D, dims = D >= 8 ? D / 4 * 2 : D; /* also only a part of each head */
+        const uint32_t first = firsts[k / 2 % 4], apart = halves ? dims / 2 : 1;
+        const kvr_view x = {Q, 1};
+        const kvr_rope how = {FREQ, dims, halves ? KVR_ROPE_HALVES : KVR_ROPE_PAIRS, halves ? 1.25f : 1.0f};
+        float *want = work(r, Q, 0, 5);
+        assert_int_equal(r->b.rope(r->b.user, x, &how, 3, H, first), KVR_OK);
+        float *got = work(r, Q, 0, 5);
+        for (uint32_t t = 1; t < 4; t++)
+            for (uint32_t h = 0; h < H; h++)
+                for (uint32_t i = 0; i < dims / 2; i++) {
+                    float *pair = want + ((size_t)t * H + h) * D + (halves ? i : 2 * i);
+                    const double a = (double)pair[0], b = (double)pair[apart], m = (double)how.magnitude;
+                    /* the angle in F32, as devices compute it */
+                    const double angle = (double)((float)(first + t - 1) * kvri_lef32(r->freq.at + (size_t)i * 4));
+                    pair[0] = (float)(m * (a * cos(angle) - b * sin(angle)));
+                    pair[apart] = (float)(m * (a * sin(angle) + b * cos(angle)));
                 }
-            }
-            free(before);
-            free(got);
-            rig_close(r);
-        }
+        for (uint32_t i = 0; i < 5 * H * D; i++) near((double)got[i], (double)want[i], 2.5);
+        free(want);
+        free(got);
+        rig_close(r);
     }
 }
 
@@ -297,28 +374,31 @@ static float *fill_cache(rig *r, uint32_t tensor) {
     return x;
 }
 
-static void check_attention(rig *r, const float *keys, const float *values, uint32_t first, uint32_t rows) {
+static void check_attention(rig *r, const float *keys, const float *values, uint32_t first, uint32_t rows,
+                            const kvr_attention *how) {
     const uint32_t H = r->s.H, G = r->s.G, D = r->s.D;
     const kvr_view dst = {ATT, 2}, q = {Q, 1};
     float *query = work(r, Q, 1, rows);
-    assert_int_equal(r->b.attention(r->b.user, dst, q, KEYS, VALUES, rows, first), KVR_OK);
+    assert_int_equal(r->b.attention(r->b.user, dst, q, KEYS, VALUES, how, rows, first), KVR_OK);
     float *got = work(r, ATT, 2, rows);
     double *score = (double *)calloc(r->s.ctx, sizeof *score);
     for (uint32_t t = 0; t < rows; t++) {
         for (uint32_t h = 0; h < H; h++) {
             const uint32_t g = h / (H / G), seen = first + t + 1;
+            const uint32_t from = how->window != 0 && seen > how->window ? seen - how->window : 0;
             double most = -INFINITY, sum = 0.0;
-            for (uint32_t s = 0; s < seen; s++) {
+            for (uint32_t s = from; s < seen; s++) {
                 score[s] = 0.0;
                 for (uint32_t i = 0; i < D; i++)
                     score[s] += (double)query[((size_t)t * H + h) * D + i] * (double)keys[((size_t)s * G + g) * D + i];
-                score[s] /= sqrt((double)D);
+                score[s] *= (double)how->scale;
+                if (how->soft_cap != 0.0f) score[s] = (double)how->soft_cap * tanh(score[s] / (double)how->soft_cap);
                 most = fmax(most, score[s]);
             }
-            for (uint32_t s = 0; s < seen; s++) sum += score[s] = exp(score[s] - most);
+            for (uint32_t s = from; s < seen; s++) sum += score[s] = exp(score[s] - most);
             for (uint32_t i = 0; i < D; i++) {
                 double want = 0.0;
-                for (uint32_t s = 0; s < seen; s++)
+                for (uint32_t s = from; s < seen; s++)
                     want += score[s] / sum * (double)values[((size_t)s * G + g) * D + i];
                 near((double)got[((size_t)t * H + h) * D + i], want, 20.0);
             }
@@ -329,16 +409,20 @@ static void check_attention(rig *r, const float *keys, const float *values, uint
     free(got);
 }
 
-static void attention_is_the_softmax_over_all_tokens_so_far(void **state) {
+static void attention_is_the_softmax_over_the_tokens_of_its_window(void **state) {
     (void)state;
     static const struct { uint32_t first, rows; } parts[] = {{0, 1}, {0, 5}, {0, 64}, {1, 1}, {62, 4}, {63, 1},
                                                              {64, 1}, {65, 5}, {127, 2}, {100, 29}};
     for (size_t k = 0; k < N_SHAPES; k++) {
         rig *r = rig_open(shapes[k]);
         float *keys = fill_cache(r, KEYS), *values = fill_cache(r, VALUES);
+        const float scale = 1.0f / sqrtf((float)r->s.D);
+        const kvr_attention hows[] = {{scale, 0.0f, 0}, {scale, 0.0f, 1}, {0.3f, 2.0f, 3}, {scale, 0.5f, 0},
+                                      {scale, 0.0f, 64}, {0.1f, 0.0f, 70}, {scale, 0.0f, 500}};
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-            if (parts[i].first + parts[i].rows <= r->s.ctx)
-                check_attention(r, keys, values, parts[i].first, parts[i].rows);
+            for (size_t a = 0; a < sizeof hows / sizeof hows[0]; a++)
+                if (parts[i].first + parts[i].rows <= r->s.ctx)
+                    check_attention(r, keys, values, parts[i].first, parts[i].rows, &hows[a]);
         free(keys);
         free(values);
         rig_close(r);
@@ -355,7 +439,8 @@ static void attention_reads_no_key_behind_its_token(void **state) {
     for (size_t i = 0; i < (size_t)r->s.ctx * cols; i++) nan[i] = 0x7e00;
     write_rows(r, KEYS, 80, r->s.ctx - 80, nan);
     write_rows(r, VALUES, 80, r->s.ctx - 80, nan);
-    check_attention(r, keys, values, 70, 10);
+    const kvr_attention how = {0.3f, 0.0f, 0};
+    check_attention(r, keys, values, 70, 10, &how);
     free(nan);
     free(keys);
     free(values);
@@ -369,32 +454,42 @@ static void one_sharp_key_takes_all_the_weight(void **state) {
     for (uint32_t i = 0; i < r->s.H * r->s.D; i++)
         query[i] *= 400.0f; /* scores of some thousand: exp must not overflow */
     write_rows(r, Q, 1, 1, query);
-    check_attention(r, keys, values, 150, 1);
+    const kvr_attention how = {0.3f, 0.0f, 0};
+    check_attention(r, keys, values, 150, 1, &how);
     free(keys);
     free(values);
     free(query);
     rig_close(r);
 }
 
-static void silu_mul_gates_the_other_branch(void **state) {
+static double activated(double x, kvr_activation a) {
+    if (a == KVR_ACT_SILU) return x / (1.0 + exp(-x));
+    if (a == KVR_ACT_GELU) return 0.5 * x * (1.0 + erf(x / sqrt(2.0)));
+    return 0.5 * x * (1.0 + tanh(sqrt(2.0 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
+}
+
+static void activations_gate_the_other_branch_or_stand_alone(void **state) {
     (void)state;
-    rig *r = rig_open(plain);
-    const uint32_t K = r->s.K;
     static const float edges[] = {0.0f, -0.0f, 88.0f, -88.0f, 1000.0f, -1000.0f};
-    float *gate = work(r, GATE, 1, 4), *up = work(r, SRC, 2, 4);
-    memcpy(gate, edges, sizeof edges);
-    write_rows(r, GATE, 1, 4, gate);
-    const kvr_view g = {GATE, 1}, u = {SRC, 2};
-    assert_int_equal(r->b.silu_mul(r->b.user, g, u, 4), KVR_OK);
-    float *got = work(r, GATE, 1, 4);
-    for (uint32_t i = 0; i < 4 * K; i++) {
-        const double x = (double)gate[i], want = x / (1.0 + exp(-x)) * (double)up[i];
-        near((double)got[i], want, fabs(want) + 1.0);
+    for (int k = 0; k < 6; k++) {
+        rig *r = rig_open(plain);
+        const uint32_t K = r->s.K;
+        const kvr_activation activation = (kvr_activation)(k / 2);
+        const kvr_view g = {GATE, 1}, u = {k % 2 ? SRC : KVR_NO_TENSOR, 2};
+        float *gate = work(r, GATE, 1, 4), *up = work(r, SRC, 2, 4);
+        memcpy(gate, edges, sizeof edges);
+        write_rows(r, GATE, 1, 4, gate);
+        assert_int_equal(r->b.activate(r->b.user, g, u, activation, 4), KVR_OK);
+        float *got = work(r, GATE, 1, 4);
+        for (uint32_t i = 0; i < 4 * K; i++) {
+            const double want = activated((double)gate[i], activation) * (k % 2 ? (double)up[i] : 1.0);
+            near((double)got[i], want, fabs(want) + 1.0);
+        }
+        free(gate);
+        free(up);
+        free(got);
+        rig_close(r);
     }
-    free(gate);
-    free(up);
-    free(got);
-    rig_close(r);
 }
 
 /* Runs one operator over rows [first, first + rows) of the work tensors; token t is row t. */
@@ -402,7 +497,7 @@ typedef void (*step_fn)(rig *r, uint32_t first, uint32_t rows);
 
 static void step_norm(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {GATE, first}, src = {SRC, first};
-    r->b.rms_norm(r->b.user, dst, src, VECTOR, rows, 1e-5f);
+    r->b.norm(r->b.user, dst, src, &rms, rows);
 }
 static void step_matmul(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {DST, first}, src = {SRC, first};
@@ -410,7 +505,8 @@ static void step_matmul(rig *r, uint32_t first, uint32_t rows) {
 }
 static void step_rope(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view x = {Q, first};
-    r->b.rope(r->b.user, x, FREQ, rows, r->s.H, r->s.D, first);
+    const kvr_rope how = {FREQ, r->s.D, KVR_ROPE_PAIRS, 1.0f};
+    r->b.rope(r->b.user, x, &how, rows, r->s.H, first);
 }
 static void step_store(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {KEYS, first}, src = {KV_SRC, first};
@@ -418,16 +514,33 @@ static void step_store(rig *r, uint32_t first, uint32_t rows) {
 }
 static void step_attention(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {ATT, first}, q = {Q, first};
-    r->b.attention(r->b.user, dst, q, KEYS, VALUES, rows, first + 5); /* not at a block's boundary */
+    const kvr_attention how = {0.3f, 0.0f, 0};
+    r->b.attention(r->b.user, dst, q, KEYS, VALUES, &how, rows, first + 5); /* not at a block's boundary */
+}
+static void step_window(rig *r, uint32_t first, uint32_t rows) {
+    const kvr_view dst = {ATT, first}, q = {Q, first};
+    const kvr_attention how = {0.3f, 1.5f, 9};
+    r->b.attention(r->b.user, dst, q, KEYS, VALUES, &how, rows, first + 5);
+}
+static void step_layer_norm(rig *r, uint32_t first, uint32_t rows) {
+    const kvr_view dst = {GATE, first}, src = {SRC, first};
+    const kvr_norm how = {VECTOR, VECTOR, KVR_NORM_LAYER, 1e-5f, 1};
+    r->b.norm(r->b.user, dst, src, &how, rows);
+}
+static void step_scale(rig *r, uint32_t first, uint32_t rows) {
+    const kvr_view x = {SRC, first};
+    r->b.add_bias(r->b.user, x, VECTOR, rows);
+    r->b.scale(r->b.user, x, 1.5f, 2.0f, rows);
 }
 static void step_silu(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view gate = {GATE, first}, up = {SRC, first};
-    r->b.silu_mul(r->b.user, gate, up, rows);
+    r->b.activate(r->b.user, gate, up, KVR_ACT_SILU, rows);
 }
 
 static const struct { step_fn step; uint32_t result;
 } steps[] = {{step_norm, GATE},  {step_matmul, DST},    {step_rope, Q},
-             {step_store, KEYS}, {step_attention, ATT}, {step_silu, GATE}};
+             {step_store, KEYS}, {step_attention, ATT}, {step_silu, GATE},
+             {step_window, ATT}, {step_layer_norm, GATE}, {step_scale, SRC}};
 
 /* All 64 rows in calls of so many rows each; the bytes of the result. */
 static uint8_t *in_calls_of(shape s, size_t which, uint32_t rows) {
@@ -446,7 +559,7 @@ static void a_row_does_not_depend_on_how_many_share_the_call(void **state) {
     (void)state;
     static const uint32_t counts[] = {1, 2, 3, 7, 63};
     for (size_t k = 0; k < N_SHAPES; k++) {
-        const uint32_t cols[N_TENSORS] = {[GATE] = shapes[k].K, [DST] = shapes[k].N, [Q] = shapes[k].H * shapes[k].D,
+        const uint32_t cols[N_TENSORS] = {[GATE] = shapes[k].K, [SRC] = shapes[k].K, [DST] = shapes[k].N, [Q] = shapes[k].H * shapes[k].D,
                                           [ATT] = shapes[k].H * shapes[k].D, [KEYS] = shapes[k].G * shapes[k].D};
         for (size_t which = 0; which < sizeof steps / sizeof steps[0]; which++) {
             const uint32_t result = steps[which].result;
@@ -527,12 +640,15 @@ int main(void) {
         cmocka_unit_test(embed_copies_rows_of_the_weight),
         cmocka_unit_test(rms_norm_divides_by_the_root_of_the_mean_square),
         cmocka_unit_test(matmul_is_the_product_with_the_transposed_weight),
-        cmocka_unit_test(rope_rotates_neighbours_by_their_position),
+        cmocka_unit_test(rope_rotates_pairs_by_their_position),
         cmocka_unit_test(store_converts_to_the_type_of_the_cache),
-        cmocka_unit_test(attention_is_the_softmax_over_all_tokens_so_far),
+        cmocka_unit_test(attention_is_the_softmax_over_the_tokens_of_its_window),
         cmocka_unit_test(attention_reads_no_key_behind_its_token),
         cmocka_unit_test(one_sharp_key_takes_all_the_weight),
-        cmocka_unit_test(silu_mul_gates_the_other_branch),
+        cmocka_unit_test(activations_gate_the_other_branch_or_stand_alone),
+        cmocka_unit_test(layer_norm_takes_the_mean_away_and_adds_a_bias),
+        cmocka_unit_test(a_norm_shorter_than_the_row_is_a_norm_per_head),
+        cmocka_unit_test(bias_and_scale_change_every_row_they_are_told),
         cmocka_unit_test(a_row_does_not_depend_on_how_many_share_the_call),
         cmocka_unit_test(both_paths_of_matmul_agree),
         cmocka_unit_test(memory_is_measured_to_the_byte),

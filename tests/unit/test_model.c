@@ -2,7 +2,7 @@
 #include "fenced.h"
 
 #include "gguf_maker.h"
-#include "kvr_model.h"
+#include "kvr_rope.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -126,10 +126,10 @@ static void every_weight_is_found_where_the_file_has_it(void **state) {
     }
     assert_int_equal(met, 21);
     assert_int_equal(o.model->n_weights, 21);
-    assert_int_equal(o.model->tensors[kvri_weight(1, KVRI_FFN_DOWN)].rows, 32);
-    assert_int_equal(o.model->tensors[kvri_weight(1, KVRI_FFN_DOWN)].cols, 64);
-    assert_int_equal(o.model->tensors[kvri_weight(1, KVRI_FFN_DOWN)].layer, 1);
-    assert_int_equal(kvri_model_head(o.model), o.model->n_weights - 1);
+    assert_int_equal(o.model->tensors[kvri_weight(&o.model->weights, 1, KVRI_FFN_DOWN)].rows, 32);
+    assert_int_equal(o.model->tensors[kvri_weight(&o.model->weights, 1, KVRI_FFN_DOWN)].cols, 64);
+    assert_int_equal(o.model->tensors[kvri_weight(&o.model->weights, 1, KVRI_FFN_DOWN)].layer, 1);
+    assert_int_equal(kvri_weight(&o.model->weights, 0, KVRI_HEAD), 2);
     close_opened(&o);
 }
 
@@ -296,6 +296,7 @@ static void add_named(gguf_maker *m, const char *name) {
     gguf_tensor(m, name, KVR_DTYPE_F32, 1, dims, data, sizeof data);
 }
 static void add_bias(gguf_maker *m) { add_named(m, "blk.0.attn_q.bias"); }
+static void add_head_norm(gguf_maker *m) { add_named(m, "blk.0.attn_q_norm.weight"); }
 static void add_third_layer(gguf_maker *m) { add_named(m, "blk.2.attn_norm.weight"); }
 static void add_huge_layer(gguf_maker *m) { add_named(m, "blk.99999999999999999999.attn_norm.weight"); }
 static void add_no_layer(gguf_maker *m) { add_named(m, "blk..attn_norm.weight"); }
@@ -304,7 +305,7 @@ static void add_shorter_name(gguf_maker *m) { add_named(m, "blk.0."); }
 
 static void a_tensor_that_llama_does_not_have_is_refused(void **state) {
     (void)state;
-    static void (*const extras[])(gguf_maker *) = {add_bias, add_third_layer, add_huge_layer, add_no_layer,
+    static void (*const extras[])(gguf_maker *) = {add_head_norm, add_third_layer, add_huge_layer, add_no_layer,
                                                    add_longer_name, add_shorter_name};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
         gguf_shape shape = small_shape();
@@ -313,10 +314,27 @@ static void a_tensor_that_llama_does_not_have_is_refused(void **state) {
     }
 }
 
+static void longrope_without_its_factors_is_refused(void **state) {
+    (void)state;
+    gguf_shape shape = small_shape();
+    shape.rope_scaling = "longrope";
+    assert_int_equal(status_of(&shape), KVR_ERR_TENSOR);
+}
+
+static void a_bias_that_only_one_layer_has_is_refused(void **state) {
+    (void)state;
+    opened o;
+    gguf_shape shape = small_shape();
+    shape.more = add_bias;
+    assert_int_equal(open_shape(&o, &shape), KVR_ERR_TENSOR);
+    assert_string_equal(o.error.detail, "attn_q.bias");
+    close_opened(&o);
+}
+
 static void an_architecture_that_does_not_run_is_named(void **state) {
     (void)state;
-    static const char *const others[] = {"falcon", "llama4", "llam",
-                                         "",       "\xff\n", "llamallamallamallamallamallamallamallama"};
+    static const char *const others[] = {"mamba", "llama4", "llam",
+                                         "",      "\xff\n", "llamallamallamallamallamallamallamallama"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         opened o;
         gguf_shape shape = small_shape();
@@ -403,7 +421,7 @@ static void add_negative_in_a_byte(gguf_maker *m) {
 static void keys_out_of_range_are_refused(void **state) {
     (void)state;
     static const struct { void (*add)(gguf_maker *); kvr_status status; } rows[] = {
-        {add_experts, KVR_ERR_UNSUPPORTED}, {add_window, KVR_ERR_UNSUPPORTED}, {add_wide_window, KVR_OK},
+        {add_experts, KVR_ERR_UNSUPPORTED}, {add_window, KVR_OK}, {add_wide_window, KVR_OK},
         {add_value_length, KVR_ERR_UNSUPPORTED}, {add_zero_layers, KVR_ERR_KEY}, {add_negative_layers, KVR_ERR_KEY},
         {add_layers_u64, KVR_ERR_KEY}, {add_nan_eps, KVR_ERR_KEY}, {add_negative_base, KVR_ERR_KEY},
         {add_infinite_base, KVR_ERR_KEY}, {add_odd_rope, KVR_ERR_KEY}, {add_wide_rope, KVR_ERR_KEY},
@@ -445,8 +463,8 @@ static void a_tied_head_is_the_embedding(void **state) {
     shape.tied_head = 1;
     assert_int_equal(open_shape(&o, &shape), KVR_OK);
     assert_int_equal(o.info.tied_head, 1);
-    assert_int_equal(kvri_model_head(o.model), KVRI_EMBED);
-    assert_int_equal(o.model->n_weights, kvri_weight(o.model->info.n_layers, (kvri_layer_tensor)0)); /* no hole */
+    assert_int_equal(kvri_weight(&o.model->weights, 0, KVRI_HEAD), KVR_NO_TENSOR);
+    assert_int_equal(o.model->n_weights, kvri_weight(&o.model->weights, o.model->info.n_layers, KVRI_ATTN_NORM)); /* no hole */
     close_opened(&o);
 }
 
@@ -457,8 +475,8 @@ static void check_freq(const gguf_shape *shape, double base, double scale, uint3
     assert_int_equal(open_shape(&o, shape), KVR_OK);
     assert_int_equal(o.info.rope_dims, dims);
     assert_true(o.info.rope_scale == (float)scale);
-    kvri_model_rope_freq(o.model, freq);
-    const uint8_t *factors = o.model->rope_factors;
+    kvri_rope_freq(o.model, KVRI_ROPE_GLOBAL, o.model->info.train_ctx_tokens, freq);
+    const uint8_t *factors = o.model->rope_factors.always;
     assert_int_equal(factors != NULL, shape->rope_freqs != 0);
     for (uint32_t i = 0; i < dims / 2; i++) {
         double want = pow(base, -2.0 * i / dims) / scale;
@@ -493,7 +511,7 @@ static void rotary_frequencies_follow_the_keys(void **state) {
 
 static void another_stretching_of_positions_is_refused_by_its_name(void **state) {
     (void)state;
-    static const char *const kinds[] = {"yarn", "longrope", "dynamic", "", "linear2"};
+    static const char *const kinds[] = {"dynamic", "", "linear2"};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         opened o;
         gguf_shape shape = small_shape();
@@ -728,6 +746,8 @@ int main(void) {
         cmocka_unit_test(more_tensors_than_any_model_has_are_refused),
         cmocka_unit_test(a_tensor_that_is_there_twice_is_refused),
         cmocka_unit_test(a_tensor_that_llama_does_not_have_is_refused),
+        cmocka_unit_test(a_bias_that_only_one_layer_has_is_refused),
+        cmocka_unit_test(longrope_without_its_factors_is_refused),
         cmocka_unit_test(an_architecture_that_does_not_run_is_named),
         cmocka_unit_test(heads_that_do_not_divide_are_refused),
         cmocka_unit_test(keys_out_of_range_are_refused),

@@ -94,6 +94,46 @@ typedef enum kvr_path {
     KVR_PATH_DECODE = 1   /* matrix-vector, rows is 1 */
 } kvr_path;
 
+/* In place of an optional tensor that a model does not have. */
+#define KVR_NO_TENSOR UINT32_MAX
+
+/* How architectures differ; passed by the operators below and used only during the call. */
+typedef enum kvr_norm_kind {
+    KVR_NORM_RMS = 0,  /* x / sqrt(mean(x^2) + eps) * weight */
+    KVR_NORM_LAYER = 1 /* (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias */
+} kvr_norm_kind;
+
+typedef struct kvr_norm {
+    uint32_t weight, bias; /* VECTOR; bias or KVR_NO_TENSOR */
+    kvr_norm_kind kind;
+    float eps;
+    int add; /* 1: added to dst instead of stored */
+} kvr_norm;
+
+typedef enum kvr_rope_style {
+    KVR_ROPE_PAIRS = 0, /* rotates elements (2i, 2i+1) */
+    KVR_ROPE_HALVES = 1 /* rotates elements (i, i + dims/2) */
+} kvr_rope_style;
+
+typedef struct kvr_rope {
+    uint32_t freq;   /* VECTOR [1][dims/2], radians per token */
+    uint32_t dims;   /* the first so many elements of a head are rotated */
+    kvr_rope_style style;
+    float magnitude; /* of the rotated elements; 1 = pure rotation */
+} kvr_rope;
+
+typedef struct kvr_attention {
+    float scale;     /* of q . k */
+    float soft_cap;  /* scores become soft_cap * tanh(score / soft_cap); 0 = none */
+    uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all */
+} kvr_attention;
+
+typedef enum kvr_activation {
+    KVR_ACT_SILU = 0,     /* x / (1 + exp(-x)) */
+    KVR_ACT_GELU = 1,     /* x/2 * (1 + erf(x / sqrt(2))) */
+    KVR_ACT_GELU_TANH = 2 /* x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) (Hendrycks, Gimpel 2016) */
+} kvr_activation;
+
 /* A transfer under way; 0 = already complete. */
 typedef uint32_t kvr_fence;
 
@@ -121,22 +161,27 @@ typedef struct kvr_backend {
 
     /* dst[i] = row ids[i] of weight, as F32; rows <= batch_tokens; ids are below weight rows. Ids are copied. */
     kvr_status (*embed)(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows);
-    /* dst[t] = src[t] / sqrt(mean(src[t]^2) + eps) * weight. */
-    kvr_status (*rms_norm)(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps);
+    /* dst[t] = norm of src[t]; dst may be src. When the weight is shorter than a row, each stretch of the weight's length
+     * is normalised by itself (a norm per head). */
+    kvr_status (*norm)(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows);
     /* dst[t][n] = sum_k src[t][k] * weight[n][k]; with add != 0: dst[t][n] += that. */
     kvr_status (*matmul)(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add);
-    /* In place, rotates pairs (2i, 2i+1) of the first rope_dims of each head of token first_token + t by
-     * (first_token + t) * freq[i]. freq: tensor [1][rope_dims/2] of role VECTOR. */
-    kvr_status (*rope)(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+    /* x[t] += bias, a VECTOR. */
+    kvr_status (*add_bias)(void *user, kvr_view x, uint32_t bias, uint32_t rows);
+    /* x[t] *= factor, then soft_cap * tanh(x / soft_cap) unless soft_cap is 0. */
+    kvr_status (*scale)(void *user, kvr_view x, float factor, float soft_cap, uint32_t rows);
+    /* In place, rotates pair i of each head of token first_token + t by (first_token + t) * freq[i]. */
+    kvr_status (*rope)(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                        uint32_t first_token);
     /* dst[t] = src[t] converted to the dtype of dst (a KV tensor). */
     kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
-    /* dst[t][h] = softmax(q[t][h] . k[0..first_token+t] / sqrt(head_dim)) . v; online softmax over key blocks at fixed
-     * absolute boundaries, merged in ascending order. q, dst: [rows][n_heads*head_dim]; k, v: KV tensors. */
-    kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                            uint32_t first_token);
-    /* gate[t][i] = silu(gate[t][i]) * up[t][i]. */
-    kvr_status (*silu_mul)(void *user, kvr_view gate, kvr_view up, uint32_t rows);
+    /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at first_token
+     * + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:
+     * [rows][n_heads*head_dim]; k, v: KV tensors. */
+    kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
+                            uint32_t rows, uint32_t first_token);
+    /* x[t][i] = activation(x[t][i]) * up[t][i]; without the factor when up.tensor is KVR_NO_TENSOR. */
+    kvr_status (*activate)(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows);
 
     /* Host to device, whole rows in the dtype of dst. src may be reused when the call returns. Does not wait for
      * operators enqueued before; the core writes only rows that none of them reads. */
