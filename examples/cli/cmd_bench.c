@@ -8,38 +8,30 @@
 
 #include "commands.h"
 #include "engine.h"
+#include "kernels.h"
 #include "kvr/kvr_version.h"
 #include "measure.h"
 #include "output.h"
 #include "say.h"
 
 static const command_help HELP = {
-    "bench", "-m FILE [-p N,...] [-n N,...] [--depth N,...] [-r N] [-o md|csv|json] [--local-boards P,P,...]",
+    "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,...] [--depth N,...] [-r N] [-o md|csv|json]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
     "Every test runs once before it is measured. With --local-boards each board is held to --board-cores cores, also "
     "for\n"
     "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt.\n"
     "planned is what 'kvr plan' says of this board's host and device memory; resident is the most that its process "
     "had,\n"
-    "with the pages of the model file and what drivers take."};
-static const option_id ACCEPTS[] = {OPT_MODEL,
-                                    OPT_BENCH_PROMPT,
-                                    OPT_BENCH_GEN,
-                                    OPT_BENCH_DEPTH,
-                                    OPT_REPETITIONS,
-                                    OPT_OUTPUT,
-                                    OPT_CONTEXT,
-                                    OPT_DEVICE,
-                                    OPT_THREADS,
-                                    OPT_KV,
-                                    OPT_GEMM,
-                                    OPT_PRECISION,
-                                    OPT_BATCH,
-                                    OPT_LOCAL_BOARDS_LIST,
-                                    OPT_BOARD_CORES,
-                                    OPT_TIMEOUT,
-                                    OPT_START_TIMEOUT,
-                                    OPT_END};
+    "with the pages of the model file and what drivers take.\n"
+    "--kernels enqueues every operator of a prompt's micro-batch and of a token again and again, on the tensors of "
+    "all\n"
+    "layers in turn, and shows the median time of a call, its calls in a pass, and its share of what small kernels of\n"
+    "kvr's own reach on this device: multiply-adds of floats and of bytes, reading. -p and -n do not matter then."};
+static const option_id ACCEPTS[] = {
+    OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_BENCH_DEPTH, OPT_BENCH_KERNELS,
+    OPT_REPETITIONS, OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
+    OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
+    OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -182,6 +174,10 @@ int cmd_bench(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
+    if (opt.kernels && opt.local_boards_list.n)
+        return say_usage(HELP.name, "--kernels looks at one board: leave --local-boards away");
+    if (opt.kernels) return kernels_run(&opt);
+    if (opt.bench_depth.n == 0) opt.bench_depth.n = 1; /* depth 0 */
     if (any_above(&opt.bench_depth, 0) && any_above(&opt.local_boards_list, 1))
         return say_usage(HELP.name, "tokens are cached ahead on one board only: give --depth without --local-boards");
     engine e = {0};

@@ -143,6 +143,20 @@ static void print_device(const kvr_opencl_info *info) {
     printf("    fp16 arithmetic %s, subgroups %s\n", info->fp16 ? "yes" : "no", info->subgroups ? "yes" : "no");
 }
 
+int device_measure_peaks(device *dev, device_peaks *out) {
+    kvr_error error = {0};
+    kvr_opencl_peaks peaks = {0};
+    memset(out, 0, sizeof *out);
+    if (dev->opencl == NULL) return EXIT_OK;
+    if (kvr_opencl_measure_peaks(dev->opencl, &peaks, &error) != KVR_OK)
+        return say_kvr_error("cannot measure the device", &error);
+    out->known = 1;
+    out->fma_gflops = peaks.fma_gflops;
+    out->int8_gmacs = peaks.int8_gmacs;
+    out->read_gbytes = peaks.read_gbytes;
+    return EXIT_OK;
+}
+
 int device_list(void) {
     static kvr_opencl_info infos[CAP_DEVICES];
     kvr_error error = {0};
@@ -155,6 +169,12 @@ int device_list(void) {
     return EXIT_OK;
 }
 #else
+int device_measure_peaks(device *dev, device_peaks *out) {
+    (void)dev;
+    memset(out, 0, sizeof *out);
+    return EXIT_OK;
+}
+
 int device_list(void) {
     printf("OpenCL is not built in: build with -DKVR_WITH_OPENCL=ON\n");
     printf("reference  portable C, one core  (default)\n");

@@ -26,6 +26,13 @@ void device_close(device *dev);
 const kvr_backend *device_backend(const device *dev);
 /* What it is, for people: "reference (1 core, portable C)" or the device's own name. */
 const char *device_name(const device *dev);
+/* As kvr_opencl_peaks; all 0 for the reference backend, whose compiler's doing nobody can predict. */
+typedef struct device_peaks {
+    int known;
+    double fma_gflops, int8_gmacs, read_gbytes;
+} device_peaks;
+/* Takes a second or two. An exit code, with a sentence. */
+int device_measure_peaks(device *dev, device_peaks *out);
 /* Prints every platform and device; an exit code. */
 int device_list(void);
 

@@ -51,6 +51,7 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     const device_choice choice = {opt->device, opt->threads, opt->gemm, opt->precision};
     int code = device_open(&choice, &e->port, &e->dev);
     if (code != EXIT_OK) return code;
+    e->backend = *device_backend(e->dev);
     memset(&e->config, 0, sizeof e->config);
     e->config.struct_bytes = sizeof e->config;
     e->config.ctx_tokens = ctx_tokens;
@@ -60,7 +61,7 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.peer_timeout_ms = opt->timeout_s * 1000.0 < 1.0 ? 1u : (uint32_t)(opt->timeout_s * 1000.0);
     memset(&e->plan, 0, sizeof e->plan);
     e->plan.struct_bytes = sizeof e->plan;
-    if (kvr_plan_make(e->model, &e->config, device_backend(e->dev), &e->plan, &error) != KVR_OK)
+    if (kvr_plan_make(e->model, &e->config, &e->backend, &e->plan, &error) != KVR_OK)
         return say_kvr_error("cannot plan", &error);
     return EXIT_OK;
 }
@@ -72,7 +73,7 @@ int engine_open_session(engine *e) {
     if (e->session_memory == NULL)
         return say_error("the session wants %llu bytes of memory: lower -c, or use --kv f16",
                          (unsigned long long)bytes);
-    if (kvr_session_open(e->session_memory, (size_t)bytes, e->model, &e->config, device_backend(e->dev), &e->port,
+    if (kvr_session_open(e->session_memory, (size_t)bytes, e->model, &e->config, &e->backend, &e->port,
                          &e->session, &error) != KVR_OK)
         return say_kvr_error("cannot open the session", &error);
     return EXIT_OK;

@@ -19,6 +19,7 @@ typedef struct engine {
     void *model_memory, *session_memory, *link_memory;
     kvr_model *model;
     device *dev;
+    kvr_backend backend; /* of dev; replaced by who wants to look at its calls */
     kvr_config config;
     kvr_plan plan;
     kvr_session *session;

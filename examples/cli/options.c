@@ -72,7 +72,8 @@ static const option_row TABLE[] = {
     {OPT_LOCAL_BOARDS_LIST, 0, "local-boards", "P,P,...", VALUE_LIST, AT(local_boards_list), 1, KVR_MAX_BOARDS,
      "measure chains of P boards on this machine, one after the other"},
     {OPT_PLAN_BOARDS, 0, "boards", "P|NAMES", VALUE_TEXT, AT(boards), 0, 0,
-     "memory of one board of a chain of P (default 1); or the profiles of the boards, the lead last,\nas in 3xrpi5,rk3588: "
+     "memory of one board of a chain of P (default 1); or the profiles of the boards, the lead last,\nas in "
+     "3xrpi5,rk3588: "
      "predicts instead"},
     {OPT_BOARDS, 0, "boards", "ADDR,ADDR", VALUE_TEXT, AT(boards), 0, 0,
      "helpers that are running elsewhere ('kvr board'), in chain order; this board is the last"},
@@ -115,7 +116,9 @@ static const option_row TABLE[] = {
     {OPT_BENCH_GEN, 'n', "n-gen", "N,...", VALUE_LIST, AT(bench_gen), 0, MAX_TOKENS,
      "answer lengths to measure; 0 is none (default 128)"},
     {OPT_BENCH_DEPTH, 0, "depth", "N,...", VALUE_LIST, AT(bench_depth), 0, MAX_TOKENS,
-     "measure behind so many tokens that are cached already (default 0)"},
+     "measure behind so many tokens that are cached already\n(default 0; --kernels: attention at 0,1024,4096)"},
+    {OPT_BENCH_KERNELS, 0, "kernels", NULL, VALUE_FLAG, AT(kernels), 0, 0,
+     "measure each operator by itself, on the model's shapes"},
     {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
     {OPT_VERBOSE, 'v', "verbose", NULL, VALUE_FLAG, AT(verbose), 0, 0, "say on stderr what is started, and where"},
     {OPT_PROFILES, 0, "profiles", "DIR", VALUE_TEXT, AT(profiles), 0, 0,
@@ -302,7 +305,6 @@ static void set_defaults(options *out) {
     out->repeat_penalty = 1;
     out->bench_prompt.n = 1;
     out->bench_prompt.values[0] = 512;
-    out->bench_depth.n = 1;
     out->bench_gen.n = 1;
     out->bench_gen.values[0] = 128;
 }

@@ -52,6 +52,7 @@ typedef enum option_id {
     OPT_BENCH_PROMPT,
     OPT_BENCH_GEN,
     OPT_BENCH_DEPTH,
+    OPT_BENCH_KERNELS,
     OPT_REPETITIONS,
     OPT_OUTPUT,
     OPT_TEXT_FILE,
@@ -93,7 +94,7 @@ typedef struct options {
     double temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;
-    uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose;
+    uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */
     const char *profiles, *link, *table, *table_out;

@@ -1,6 +1,7 @@
 /*
- * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds in registers, and reading memory
- * once. A program of its own. Options: KVR_CPU, KVR_PEAK_VECS = accumulators of 16 floats in a work-item.
+ * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds of floats and of bytes in
+ * registers, and reading memory once. A program of its own, with dot.cl in front. Options: KVR_CPU, KVR_DOT,
+ * KVR_PEAK_VECS = accumulators of 16 lanes in a work-item.
  */
 #pragma OPENCL FP_CONTRACT ON
 
@@ -21,6 +22,27 @@ kernel void peak_fma(global const float *in, global float *out, uint steps) {
     for (uint i = 0; i < KVR_PEAK_VECS; i++) all += sums[i];
     const float8 half_way = all.lo + all.hi;
     const float4 quarter = half_way.lo + half_way.hi;
+    out[get_global_id(0)] = quarter.x + quarter.y + quarter.z + quarter.w;
+}
+
+/* The same with dot4x8. Four different weights and moving x, so that no product can be shared or hoisted. */
+kernel void peak_dot(global const int *in, global int *out, uint steps) {
+    uint16 weights[4];
+    int16 sums[KVR_PEAK_VECS];
+#pragma unroll
+    for (uint i = 0; i < 4u; i++) weights[i] = vload16(i, (global const uint *)in);
+#pragma unroll
+    for (uint i = 0; i < KVR_PEAK_VECS; i++) sums[i] = (int16)(int)i;
+    for (uint k = 0; k < steps; k++) {
+        global const int *x = in + (k & 7u);
+#pragma unroll
+        for (uint i = 0; i < KVR_PEAK_VECS; i++) sums[i] = dot4x8(sums[i], weights[i & 3u], x + i / 4u);
+    }
+    int16 all = 0;
+#pragma unroll
+    for (uint i = 0; i < KVR_PEAK_VECS; i++) all += sums[i];
+    const int8 half_way = all.lo + all.hi;
+    const int4 quarter = half_way.lo + half_way.hi;
     out[get_global_id(0)] = quarter.x + quarter.y + quarter.z + quarter.w;
 }
 

@@ -130,7 +130,7 @@ struct kvr_opencl {
     cl_command_queue compute, upload, download;
     kvri_ocl_limits limits;
     kvr_opencl_info info;
-    kvr_port port; /* only log is used */
+    kvr_port port; /* log, and now_us for the peaks */
     const char *cache_dir;
     uint64_t memory_limit_bytes;
     uint32_t gemm;             /* kvr_opencl_gemm; AUTO: as tuned, or by the class of the device */

@@ -1,6 +1,6 @@
 /*
- * kvr_ocl_peaks.c - the peaks of a device, measured: a program, a queue with profiling and two buffers of its own, all
- * given back before it returns.
+ * kvr_ocl_peaks.c - the peaks of a device, measured: a program, a queue and two buffers of its own, all given back
+ * before it returns.
  */
 #include "kvr_ocl.h"
 
@@ -9,11 +9,12 @@
 
 #include "kvr_ocl_source.h"
 
-#define ROUNDS 5u                    /* the best of so many counts: a peak is what nothing disturbs */
-#define READ_BYTES (256u << 20)      /* more than the last-level cache of any board */
-#define LEAST_NS 20000000u           /* a run shorter than this is repeated with more steps */
+#define ROUNDS 5u               /* the best of so many counts: a peak is what nothing disturbs */
+#define READ_BYTES (256u << 20) /* more than the last-level cache of any board */
+#define LEAST_US 20000u         /* a run shorter than this is repeated with more steps */
 #define MOST_STEPS (1u << 26)
-#define STEP_FLOATS 16u              /* one accumulator */
+#define LANES 16u    /* of an accumulator */
+#define DOT_BYTES 4u /* products per lane of dot4x8 */
 
 typedef struct peaks_run {
     kvr_opencl *cl;
@@ -21,9 +22,9 @@ typedef struct peaks_run {
     cl_command_queue queue;
     cl_mem in, out;
     uint64_t in_bytes;
-    size_t items, group;  /* work-items of a run, and of a work-group */
-    uint32_t vecs;        /* accumulators per work-item */
-    cl_int native;        /* first failure */
+    size_t items, group; /* work-items of a run, and of a work-group */
+    uint32_t vecs;       /* accumulators per work-item */
+    cl_int native;       /* first failure */
 } peaks_run;
 
 static int good(peaks_run *run, cl_int native) {
@@ -31,25 +32,21 @@ static int good(peaks_run *run, cl_int native) {
     return run->native == CL_SUCCESS;
 }
 
-/* Enqueues one run and waits for it; device nanoseconds, 0 after a failure. */
+/* Runs once; microseconds by the host's clock, because some drivers' events tell no time. */
 static uint64_t time_once(peaks_run *run, cl_kernel kernel) {
-    cl_event event = NULL;
-    cl_ulong begin = 0;
-    cl_ulong end = 0;
-    if (!good(run, clEnqueueNDRangeKernel(run->queue, kernel, 1, NULL, &run->items, &run->group, 0, NULL, &event)))
-        return 0;
-    if (good(run, clWaitForEvents(1, &event)) &&
-        good(run, clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin, NULL)))
-        good(run, clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL));
-    clReleaseEvent(event);
-    return end > begin ? end - begin : 1u; /* a coarse clock */
+    const kvr_port *port = &run->cl->port;
+    const uint64_t begin = port->now_us(port->user);
+    if (good(run, clEnqueueNDRangeKernel(run->queue, kernel, 1, NULL, &run->items, &run->group, 0, NULL, NULL)))
+        good(run, clFinish(run->queue));
+    const uint64_t us = port->now_us(port->user) - begin;
+    return us != 0 ? us : 1u; /* a coarse clock */
 }
 
 static uint64_t best_of(peaks_run *run, cl_kernel kernel) {
     uint64_t best = UINT64_MAX;
     for (uint32_t i = 0; i < ROUNDS && run->native == CL_SUCCESS; i++) {
-        const uint64_t ns = time_once(run, kernel);
-        if (ns < best) best = ns;
+        const uint64_t us = time_once(run, kernel);
+        if (us < best) best = us;
     }
     return best;
 }
@@ -71,13 +68,13 @@ static double chain_rate(peaks_run *run, const char *name) {
     cl_kernel kernel = kernel_of(run, name, steps);
     if (kernel == NULL) return 0;
     time_once(run, kernel); /* drivers that compile at first use do it now */
-    while (run->native == CL_SUCCESS && time_once(run, kernel) < LEAST_NS && steps < MOST_STEPS) {
+    while (run->native == CL_SUCCESS && time_once(run, kernel) < LEAST_US && steps < MOST_STEPS) {
         steps *= 2u;
         good(run, clSetKernelArg(kernel, 2, sizeof steps, &steps));
     }
-    const uint64_t ns = best_of(run, kernel);
+    const uint64_t us = best_of(run, kernel);
     clReleaseKernel(kernel);
-    return (double)steps * (double)run->items / (double)ns;
+    return (double)steps * (double)run->items / ((double)us * 1000.0);
 }
 
 static double read_rate(peaks_run *run) {
@@ -86,9 +83,9 @@ static double read_rate(peaks_run *run) {
     cl_kernel kernel = kernel_of(run, "peak_read", count);
     if (kernel == NULL) return 0;
     time_once(run, kernel);
-    const uint64_t ns = best_of(run, kernel);
+    const uint64_t us = best_of(run, kernel);
     clReleaseKernel(kernel);
-    return (double)count * (double)vec_bytes * (double)run->items / (double)ns;
+    return (double)count * (double)vec_bytes * (double)run->items / ((double)us * 1000.0);
 }
 
 /* Buffers as large as the device allows, up to READ_BYTES; filled, so that lazy drivers take them. */
@@ -104,13 +101,13 @@ static void take_buffers(peaks_run *run) {
     if (!good(run, native)) return;
     run->out = clCreateBuffer(run->cl->context, CL_MEM_WRITE_ONLY, run->items * sizeof(cl_float), NULL, &native);
     if (!good(run, native)) return;
-    good(run, clEnqueueFillBuffer(run->queue, run->in, &half_of_one, sizeof half_of_one, 0, (size_t)run->in_bytes, 0, NULL,
-                                  NULL));
+    good(run, clEnqueueFillBuffer(run->queue, run->in, &half_of_one, sizeof half_of_one, 0, (size_t)run->in_bytes, 0,
+                                  NULL, NULL));
 }
 
 static kvr_status prepare(peaks_run *run, kvr_error *error) {
     const kvr_opencl *cl = run->cl;
-    const char *const sources[] = {kvri_ocl_source_peaks};
+    const char *const sources[] = {kvri_ocl_source_dot, "\n", kvri_ocl_source_peaks};
     char options[64];
     cl_int native = CL_SUCCESS;
     /* On CPUs two thirds of the registers that the tile of the own product fills: enough chains to hide the latency,
@@ -118,10 +115,11 @@ static kvr_status prepare(peaks_run *run, kvr_error *error) {
     run->vecs = cl->limits.is_cpu ? cl->limits.tile_rows * cl->limits.tile_vecs * 2u / 3u : 2u;
     run->group = cl->limits.work_group;
     run->items = (size_t)cl->info.compute_units * (cl->limits.is_cpu ? 64u : 2048u);
-    snprintf(options, sizeof options, "-DKVR_CPU=%u -DKVR_PEAK_VECS=%uu", (unsigned)cl->limits.is_cpu,
-             (unsigned)run->vecs);
-    KVRI_TRY(kvri_ocl_program_build(run->cl, sources, 1, options, &run->program, error));
-    run->queue = clCreateCommandQueue(cl->context, cl->device, CL_QUEUE_PROFILING_ENABLE, &native);
+    snprintf(options, sizeof options, "-DKVR_CPU=%u -DKVR_DOT=%u -DKVR_PEAK_VECS=%uu", (unsigned)cl->limits.is_cpu,
+             (unsigned)cl->limits.dot, (unsigned)run->vecs);
+    KVRI_TRY(
+        kvri_ocl_program_build(run->cl, sources, sizeof sources / sizeof sources[0], options, &run->program, error));
+    run->queue = clCreateCommandQueue(cl->context, cl->device, 0, &native);
     if (good(run, native)) take_buffers(run);
     return KVR_OK;
 }
@@ -136,6 +134,8 @@ static void give_back(peaks_run *run) {
 
 kvr_status kvr_opencl_measure_peaks(kvr_opencl *opencl, kvr_opencl_peaks *out, kvr_error *error) {
     peaks_run run;
+    if (opencl->port.now_us == NULL)
+        return kvri_fail(error, KVR_ERR_ARG, "opencl", "measuring wants a clock: give kvr_opencl_open a port");
     memset(&run, 0, sizeof run);
     run.cl = opencl;
     kvr_opencl_peaks peaks;
@@ -143,7 +143,8 @@ kvr_status kvr_opencl_measure_peaks(kvr_opencl *opencl, kvr_opencl_peaks *out, k
     peaks.struct_bytes = sizeof peaks;
     kvr_status status = prepare(&run, error);
     if (status == KVR_OK) {
-        peaks.fma_gflops = 2.0 * STEP_FLOATS * run.vecs * chain_rate(&run, "peak_fma");
+        peaks.fma_gflops = 2.0 * LANES * run.vecs * chain_rate(&run, "peak_fma");
+        peaks.int8_gmacs = (double)DOT_BYTES * LANES * run.vecs * chain_rate(&run, "peak_dot");
         peaks.read_gbytes = read_rate(&run);
         if (run.native != CL_SUCCESS)
             status = kvri_ocl_fail(error, KVR_ERR_DEVICE, "the peaks of this device cannot be measured", run.native);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # kvr bench: the columns and names of llama-bench, one and more boards. No figure is judged.
 . "$(dirname "$0")/common.sh"
+leave_driver_leaks_alone
 need_data models/stories260K.gguf
 bench() { kvr bench -m "$STORIES" -d reference "$@"; }
 
@@ -58,6 +59,28 @@ memory_is_what_the_plan_says() {
     kvr plan -m "$STORIES" -d reference -c 64
     [ "$(awk '$1 == "total" { print $(NF - 1) }' "$TMP/out")" = "$(cat "$TMP/sum")" ] || fail "not the plan's bytes"
 }
+every_operator_is_measured_by_itself() {
+    bench --kernels --batch 16 --depth 0,32 -r 1
+    must_pass
+    for op in embed rms_norm matmul rope store attention silu_mul; do
+        [ "$(grep -c "^| prefill | $op " "$TMP/out")" -gt 0 ] || fail "no $op of a prompt"
+    done
+    for op in embed rms_norm matmul rope store attention silu_mul head; do
+        [ "$(grep -c "^| decode  | $op " "$TMP/out")" -gt 0 ] || fail "no $op of an answer"
+    done
+    [ "$(grep -c '^| prefill | attention .* 32 |' "$TMP/out")" = 1 ] || fail "no attention at 32"
+    grep -q '^sum at depth 0: 16 prompt tokens' "$TMP/out" || fail "no sum"
+    bench --kernels --local-boards 2
+    must_fail 2 "leave --local-boards away"
+}
+operators_of_an_opencl_device_have_their_share_of_its_peaks() {
+    "$KVR" devices | grep -q '^opencl:' || { echo "  no OpenCL device"; return 0; }
+    kvr bench -m "$STORIES" -d opencl --kernels --batch 16 --depth 0 -r 1 -o csv
+    must_pass
+    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; n = NF } NF != n { exit 1 }
+        NR > 1 && $at["fma_share"] == "" && $at["read_share"] == "" { exit 1 }' "$TMP/out" || fail "a row without a share"
+    grep -q '^"prefill","matmul"' "$TMP/out" || fail "no matmul"
+}
 a_context_too_small_is_a_sentence() {
     bench -p 100 -n 4 -c 64
     must_fail 1 "raise -c"
@@ -70,5 +93,7 @@ check zero_skips_a_test
 check lists_of_lengths_and_boards
 check prompts_and_answers_behind_cached_tokens
 check memory_is_what_the_plan_says
+check every_operator_is_measured_by_itself
+check operators_of_an_opencl_device_have_their_share_of_its_peaks
 check a_context_too_small_is_a_sentence
 finish

@@ -240,10 +240,51 @@ static void every_call_of_an_operator_may_fail(void **state) {
     rig_close(&r);
 }
 
+static uint64_t some_clock(void *user) {
+    uint64_t *us = user;
+    return *us += 30000u; /* every run takes long enough */
+}
+
+static void every_call_of_the_peaks_may_fail(void **state) {
+    (void)state;
+    if (rig_no_device() || rig_small()) skip();
+    static const int kinds[] = {BUFFER, FILL, SOURCE, BUILD, KERNEL, ARG, RANGE, FINISH};
+    uint64_t clock_us = 0;
+    kvr_port port = {0};
+    kvr_opencl_config config = {0};
+    kvr_opencl *cl = NULL;
+    kvr_error opened = {0};
+    port.user = &clock_us;
+    port.now_us = some_clock;
+    config.device = rig_device();
+    void *mem = rig_alloc(kvr_opencl_bytes());
+    assert_int_equal(kvr_opencl_open(mem, kvr_opencl_bytes(), &config, &port, &cl, &opened), KVR_OK);
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        for (unsigned n = 0;; n += step_after(kinds[k], n)) {
+            kvr_error error = {0};
+            kvr_opencl_peaks peaks = {0};
+            arm(kinds[k], n);
+            const kvr_status status = kvr_opencl_measure_peaks(cl, &peaks, &error);
+            const int fell = was_fired();
+            if (!fell) {
+                assert_int_equal(status, KVR_OK);
+                break;
+            }
+            if (kinds[k] == FINISH && status == KVR_OK) continue; /* the last one only tidies up */
+            assert_int_equal(status, KVR_ERR_DEVICE);
+            assert_int_equal(error.status, KVR_ERR_DEVICE);
+            assert_true(error.native != 0);
+            assert_int_equal(peaks.struct_bytes, 0);
+        }
+    kvr_opencl_close(cl);
+    free(mem);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_call_of_open_may_fail),
         cmocka_unit_test(every_call_of_an_operator_may_fail),
+        cmocka_unit_test(every_call_of_the_peaks_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

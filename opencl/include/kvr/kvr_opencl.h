@@ -101,8 +101,8 @@ size_t kvr_opencl_bytes(void);
 
 /*
  * Chooses the device, makes context and queues in mem (64-byte aligned, kvr_opencl_bytes long). Cheap: programs are
- * built and device memory is taken by backend->open. config may be NULL (all defaults); port may be NULL (no log) and
- * is copied. mem is unchanged on error. Errors: ARG (device text, gemm, precision), NOMEM (mem), NO_DEVICE (none, or no such one),
+ * built and device memory is taken by backend->open. config may be NULL (all defaults); port may be NULL (no log, no
+ * peaks) and is copied. mem is unchanged on error. Errors: ARG (device text, gemm, precision), NOMEM (mem), NO_DEVICE (none, or no such one),
  * DEVICE (native = cl_int).
  */
 kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,
@@ -118,12 +118,14 @@ void kvr_opencl_device(const kvr_opencl *opencl, kvr_opencl_info *out);
 typedef struct kvr_opencl_peaks {
     uint32_t struct_bytes;
     double fma_gflops;  /* fused multiply-adds of floats in registers, two operations each */
+    double int8_gmacs;  /* multiply-adds of bytes into 32 bits, 10^9 a second, by the instruction that dot.cl chose, or in C */
     double read_gbytes; /* 10^9 bytes per second, reading memory once */
 } kvr_opencl_peaks;
 
 /*
  * Measures them: builds a program, takes up to 256 MiB of the device, runs for a second or two (a simulator: minutes),
- * gives all back. For tools; blocks; works beside an open session. *out is unchanged on error. Error: DEVICE.
+ * gives all back. For tools; blocks; works beside an open session. *out is unchanged on error. Errors: ARG (no port with a
+ * clock was given to open), DEVICE.
  */
 kvr_status kvr_opencl_measure_peaks(kvr_opencl *opencl, kvr_opencl_peaks *out, kvr_error *error);
 
