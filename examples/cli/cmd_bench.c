@@ -39,6 +39,7 @@ static const option_id ACCEPTS[] = {OPT_MODEL,
                                     OPT_BOARD_CORES,
                                     OPT_TIMEOUT,
                                     OPT_START_TIMEOUT,
+                                    OPT_PAPER,
                                     OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
@@ -180,6 +181,8 @@ static int any_above(const number_list *list, uint32_t limit) {
 
 int cmd_bench(int argc, char **argv) {
     options opt;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--paper") == 0) return cmd_bench_paper(argc, argv);
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
     if (any_above(&opt.bench_depth, 0) && any_above(&opt.local_boards_list, 1))

@@ -13,5 +13,6 @@ int cmd_perplexity(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_board(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_bench_paper(int argc, char **argv); /* kvr bench --paper */
 
 #endif
