@@ -64,6 +64,8 @@ typedef enum option_id {
     OPT_SEARCH,
     OPT_TABLE,
     OPT_TABLE_OUT,
+    OPT_MEASURE,
+    OPT_NAME,
     OPT_PAPER,
     OPT_PAPER_MODELS,
     OPT_PAPER_LINK,
@@ -103,9 +105,9 @@ typedef struct options {
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose;
     uint32_t output; /* output_format */
     /* predictions */
-    const char *profiles, *link, *table, *table_out, *paper_models, *paper_board;
+    const char *profiles, *link, *table, *table_out, *name, *paper_models, *paper_board;
     number_list plan_prompt, paper_boards;
-    uint32_t search, paper;
+    uint32_t search, measure, paper;
 } options;
 
 /* What a command is, for its --help. */
