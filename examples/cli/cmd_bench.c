@@ -31,7 +31,8 @@ static const option_id ACCEPTS[] = {
     OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_BENCH_DEPTH, OPT_BENCH_KERNELS,
     OPT_REPETITIONS, OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
-    OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_END};
+    OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
+    OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -172,6 +173,8 @@ static int any_above(const number_list *list, uint32_t limit) {
 
 int cmd_bench(int argc, char **argv) {
     options opt;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--paper") == 0) return cmd_bench_paper(argc, argv);
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
     if (opt.kernels && opt.local_boards_list.n)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calibrate.h"
 #include "commands.h"
 #include "engine.h"
 #include "forecast.h"
@@ -13,15 +14,16 @@
 #endif
 
 static const command_help HELP = {
-    "plan", "-m FILE [-c CTX] [--boards P]  |  -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]",
+    "plan", "-m FILE [-c CTX] [--boards P]  |  -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]\n"
+    "       kvr plan -m FILE --measure -o FILE [-t N]",
     "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names of\n"
     "their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
     "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
     "total.\nA prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, too."};
-static const option_id ACCEPTS[] = {OPT_MODEL,     OPT_CONTEXT,  OPT_PLAN_BOARDS, OPT_DEVICE,      OPT_THREADS,
-                                    OPT_KV,        OPT_GEMM,     OPT_PRECISION, OPT_BATCH,      OPT_LINK,        OPT_PLAN_PROMPT,
-                                    OPT_PARTITION, OPT_SEARCH,   OPT_TABLE,       OPT_TABLE_OUT,   OPT_PROFILES,
-                                    OPT_END};
+static const option_id ACCEPTS[] = {OPT_MODEL,   OPT_CONTEXT,   OPT_PLAN_BOARDS, OPT_DEVICE,    OPT_THREADS,
+                                    OPT_KV,      OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,     OPT_LINK,
+                                    OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,  OPT_TABLE,     OPT_TABLE_OUT,
+                                    OPT_PROFILES, OPT_MEASURE,  OPT_NAME,        OPT_REPETITIONS, OPT_END};
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);
@@ -80,6 +82,9 @@ int cmd_plan(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
+    if (opt.measure && opt.boards != NULL)
+        return say_usage("plan", "--measure is about this board: leave --boards out");
+    if (opt.measure) return calibrate(&opt);
     if (forecast_wanted(&opt)) return forecast(&opt);
     if (opt.search || opt.table != NULL)
         return say_usage("plan", "a table is about boards by profile: use --boards NAMES, as in --boards 3xrpi5,rk3588");

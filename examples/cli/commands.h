@@ -14,5 +14,6 @@ int cmd_run(int argc, char **argv);
 int cmd_board(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
+int cmd_bench_paper(int argc, char **argv); /* kvr bench --paper */
 
 #endif

@@ -124,8 +124,7 @@ static int pick_partition(chain_spec *c, const options *opt, uint32_t *sizes, co
     if (c->table.n_rows != 0) {
         *out_how = "partition (KVR-P)";
         if (kvr_table_predict(&c->table, c->job.n_tokens, sizes) == KVR_OK) return EXIT_OK;
-        return say_error("the table's boards are more than the prompt has tokens (%u): search it for shorter prompts, too",
-                         c->job.n_tokens);
+        return say_error("the table gives no partition of %u tokens", c->job.n_tokens);
     }
     *out_how = "partition (KVR-S)";
     if (kvr_cost_choose(&c->job, c->memory.work, c->memory.bytes, sizes, &used, &ttft, &error) != KVR_OK)

@@ -64,7 +64,16 @@ typedef enum option_id {
     OPT_PLAN_PROMPT,
     OPT_SEARCH,
     OPT_TABLE,
-    OPT_TABLE_OUT
+    OPT_TABLE_OUT,
+    OPT_MEASURE,
+    OPT_NAME,
+    OPT_PAPER,
+    OPT_PAPER_MODELS,
+    OPT_PAPER_LINK,
+    OPT_PAPER_BOARDS,
+    OPT_PAPER_PROMPT,
+    OPT_PAPER_BOARD,
+    OPT_PAPER_BATCH
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -97,9 +106,9 @@ typedef struct options {
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */
-    const char *profiles, *link, *table, *table_out;
-    number_list plan_prompt;
-    uint32_t search;
+    const char *profiles, *link, *table, *table_out, *name, *paper_models, *paper_board;
+    number_list plan_prompt, paper_boards;
+    uint32_t search, measure, paper;
 } options;
 
 /* What a command is, for its --help. */

@@ -141,8 +141,7 @@ static uint32_t take_count(const char **word) {
     return n > KVR_MAX_BOARDS ? KVR_MAX_BOARDS + 1 : (uint32_t)n;
 }
 
-/* The next of names with commas between; 0 at the end. */
-static int next_name(const char **list, char *out, size_t cap) {
+int profiles_next_name(const char **list, char *out, size_t cap) {
     if (**list == '\0') return 0;
     const size_t n = strcspn(*list, ",");
     snprintf(out, cap, "%.*s", (int)n, *list);
@@ -154,7 +153,7 @@ int profiles_chain(profiles *p, const char *board_list, const char *link_list, c
                    const kvr_link_profile **out_links, uint32_t *out_n) {
     char name[256];
     uint32_t n = 0, n_links = 0;
-    for (const char *at = board_list; next_name(&at, name, sizeof name);) {
+    for (const char *at = board_list; profiles_next_name(&at, name, sizeof name);) {
         const char *word = name;
         const kvr_board_profile *board = NULL;
         const uint32_t count = take_count(&word);
@@ -163,7 +162,7 @@ int profiles_chain(profiles *p, const char *board_list, const char *link_list, c
         if (code != EXIT_OK) return code;
         for (uint32_t i = 0; i < count; i++) out_boards[n++] = board;
     }
-    for (const char *at = link_list; next_name(&at, name, sizeof name);) {
+    for (const char *at = link_list; profiles_next_name(&at, name, sizeof name);) {
         if (n_links == n) return say_error("--link names more links than there are boards");
         const int code = profiles_link(p, name, &out_links[n_links++]);
         if (code != EXIT_OK) return code;

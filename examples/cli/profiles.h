@@ -34,6 +34,9 @@ int profiles_geometry(profiles *p, const char *name, kvr_geometry *out);
 int profiles_chain(profiles *p, const char *board_list, const char *link_list, const kvr_board_profile **out_boards,
                    const kvr_link_profile **out_links, uint32_t *out_n);
 
+/* Takes the next of names with commas between off the list; 0 at its end. */
+int profiles_next_name(const char **list, char *out, size_t cap);
+
 /* A file of at most cap bytes; EXIT_FAILED with a sentence otherwise. */
 int profiles_read_file(const char *path, char *out, size_t cap, size_t *out_bytes);
 

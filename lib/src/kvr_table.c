@@ -89,40 +89,24 @@ size_t kvr_table_write_row(uint32_t n_tokens, const uint32_t *sizes, uint32_t n_
     return w.full ? 0 : w.n;
 }
 
-static int same_boards(const uint32_t *a, const uint32_t *b, uint32_t n) {
-    for (uint32_t r = 0; r < n; r++)
-        if ((a[r] == 0) != (b[r] == 0)) return 0;
-    return 1;
-}
-
 kvr_status kvr_table_predict(const kvr_table *table, uint32_t n_tokens, uint32_t *out_sizes) {
     const uint32_t P = table->n_boards;
-    uint32_t above = 0, used = 0;
+    uint32_t above = 0, given = 0;
+    if (n_tokens == 0) return KVR_ERR_PARTITION;
     while (above < table->n_rows && table->n_tokens[above] < n_tokens) above++;
     const uint32_t hi = above < table->n_rows ? above : table->n_rows - 1;
     const uint32_t lo = above > 0 ? above - 1 : 0;
     const uint32_t *a = table->sizes + (size_t)lo * P, *b = table->sizes + (size_t)hi * P;
     const double at_a = table->n_tokens[lo], at_b = table->n_tokens[hi];
-    double share_b = hi == lo ? 1 : (n_tokens - at_a) / (at_b - at_a);
+    double share_b = hi == lo ? 1 : (n_tokens - at_a) / (at_b - at_a), at = 0;
     if (share_b > 1) share_b = 1;
-    if (!same_boards(a, b, P)) share_b = share_b < 0.5 ? 0 : 1;
-
-    for (uint32_t r = 0; r < P; r++) used += share_b < 1 ? a[r] != 0 : b[r] != 0;
-    if (n_tokens < used) return KVR_ERR_PARTITION;
-    double at = 0;
-    uint32_t given = 0, left = used;
-    for (uint32_t r = 0; r < P; r++) {
-        const double share = a[r] / at_a * (1 - share_b) + b[r] / at_b * share_b;
-        out_sizes[r] = 0;
-        if (share <= 0) continue;
-        at += share;
-        left--;
-        const uint32_t most = n_tokens - left;
+    for (uint32_t r = 0; r + 1 < P; r++) {
+        at += a[r] / at_a * (1 - share_b) + b[r] / at_b * share_b;
         uint32_t cut = (uint32_t)(at * n_tokens + 0.5);
-        if (cut <= given) cut = given + 1;
-        if (cut > most || left == 0) cut = most;
+        if (cut > n_tokens - 1) cut = n_tokens - 1; /* the lead's token */
         out_sizes[r] = cut - given;
         given = cut;
     }
+    out_sizes[P - 1] = n_tokens - given;
     return KVR_OK;
 }

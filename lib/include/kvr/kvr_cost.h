@@ -94,16 +94,17 @@ kvr_status kvr_cost_run(const kvr_cost_job *job, void *work, size_t work_bytes, 
 
 /*
  * KVR-S: the partition with the least TTFT by hierarchical search: a coarse grid over the shape of the cut, then the
- * best is refined, moving tokens between any two ranks in steps from coarse to one token. Deterministic. All P boards
- * take part; job->sizes and span are ignored. Strategies CHAIN and FAN_OUT; others: ARG.
+ * best is refined, moving tokens between any two ranks in steps from coarse to fine (n_tokens / 4096). Among partitions
+ * within 0.2 % of each other the one with balanced work is taken, so that neighbouring lengths get similar ones.
+ * Deterministic. All P boards take part; job->sizes and span are ignored. Strategies CHAIN and FAN_OUT; others: ARG.
  * Cost: about 100 + 30 P^2 predictions.
  */
 kvr_status kvr_cost_search(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
                            double *out_ttft_us, kvr_error *error);
 
 /*
- * The same, and which boards are worth using: one after the other is left out as long as that is faster; the lead always
- * stays. Fewer boards win a tie. out_sizes: [P], 0 for a board left out. Cost: up to P^2/2 searches on unequal boards, P on
+ * The same, and which boards are worth using: they are left out one after the other, down to the lead, which always
+ * stays; the fastest set is taken. A board that saves less than 0.1 % stays out. out_sizes: [P], 0 for a board left out. Cost: up to P^2/2 searches on unequal boards, P on
  * equal ones.
  */
 kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
@@ -112,6 +113,23 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
 /* Bandwidth in Mbit/s (steady and the same for all links, their latencies kept) at which TTFT is within 2 % of what more
  * bandwidth could give; 0 when any will do. A few dozen predictions. */
 kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit, kvr_error *error);
+
+/* --- a board's own profile ------------------------------------------------------------------------------------ */
+
+/* One prompt on one board: what was measured. */
+typedef struct kvr_cost_sample {
+    uint32_t n_tokens, batch_tokens;
+    double ttft_us;
+} kvr_cost_sample;
+
+/*
+ * Sets dense_gmacs, attention_gmacs, call_us and prompt_us of a profile so that the model's single-board times come as
+ * near to the samples as they can (least squares of relative errors, nothing below zero). The profile's memory_gbs and
+ * attention_tile must be set. Wants prompts of at least two lengths, some with more micro-batches than others; of 64
+ * tokens or more, so that no weight is waited for. ARG: too few different samples to tell, or one out of range.
+ */
+kvr_status kvr_board_profile_fit(const kvr_geometry *geometry, const kvr_cost_sample *samples, uint32_t n_samples,
+                                 kvr_board_profile *profile);
 
 /* --- KVR-P: a table of searched partitions ------------------------------------------------------------------- */
 
@@ -142,8 +160,8 @@ size_t kvr_table_write_row(uint32_t n_tokens, const uint32_t *sizes, uint32_t n_
 
 /*
  * The partition of any prompt: shares interpolated linearly over the context between the two rows beside it, the nearest
- * row's beyond the ends. Between rows that use different boards the nearer one's are taken. Sizes add up to n_tokens and
- * every board that takes part has a token; PARTITION when there are fewer tokens than such boards (then use fewer).
+ * row's beyond the ends. Sizes add up to n_tokens; the lead has a token at least, a board without one is left out.
+ * PARTITION: no tokens.
  */
 kvr_status kvr_table_predict(const kvr_table *table, uint32_t n_tokens, uint32_t *out_sizes);
 
