@@ -26,6 +26,7 @@ kvr_status kvri_chain_send(kvr_session *s, uint32_t peer, kvri_frame_kind kind, 
     f.epoch = c->epoch;
     f.rank = rank;
     f.payload_bytes = payload_bytes;
+    f.clock_us = kvri_session_now(s);
     kvri_frame_seal(&f, bytes);
     return c->link.send(c->link.user, peer, bytes, (size_t)KVRI_FRAME_HEADER + payload_bytes);
 }
@@ -34,13 +35,6 @@ int kvri_chain_clocks_due(kvr_session *s, kvr_status received) {
     if (received != KVR_AGAIN && ++s->chain.full_polls < FULL_POLLS) return 0;
     s->chain.full_polls = 0;
     return 1;
-}
-
-void kvri_chain_note_wait(uint64_t *from_us, uint64_t *sum_us, int waits, uint64_t now_us) {
-    if (waits && *from_us == 0) *from_us = now_us;
-    if (waits || *from_us == 0) return;
-    *sum_us += now_us - *from_us;
-    *from_us = 0;
 }
 
 uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.peer_timeout_ms * 1000u / 8u; }
@@ -63,7 +57,7 @@ kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs) 
     return KVR_OK;
 }
 
-kvri_handover_env kvri_chain_env(kvr_session *s) {
-    const kvri_handover_env env = {&s->compute, &s->parts, &s->chain.link};
+kvri_handover_env kvri_chain_env(kvr_session *s, uint64_t now_us) {
+    const kvri_handover_env env = {&s->compute, &s->parts, &s->chain.link, now_us};
     return env;
 }

@@ -6,6 +6,7 @@
 #define KVR_LAYER_H
 
 #include "kvr_layout.h"
+#include "kvr_trace.h"
 
 /* What the operators need; constant while a session is open. */
 typedef struct kvri_compute {
@@ -13,6 +14,7 @@ typedef struct kvri_compute {
     const kvr_model_info *info;
     kvri_ids ids;
     uint32_t head; /* weight index of the output head */
+    kvri_trace *trace;
 } kvri_compute;
 
 /* A micro-batch: rows x_row .. x_row+rows of the residual stream are the tokens first_token .. */
