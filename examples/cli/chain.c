@@ -6,6 +6,7 @@
 #include "progress.h"
 #include "say.h"
 #include "signals.h"
+#include "timeline.h"
 
 enum { IDLE_US = 10000, CHECK_US = 20000 };
 
@@ -100,6 +101,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     }
     if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
     if (code == EXIT_OK) code = engine_open_session(&c->e);
+    if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
+        code = engine_keep_timeline(&c->e, n_boards * TIMELINE_SPANS_PER_BOARD);
     if (code != EXIT_OK || n_boards == 1) return code;
 
     const char *listen = opt->listen;

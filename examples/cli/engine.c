@@ -78,6 +78,13 @@ int engine_open_session(engine *e) {
     return EXIT_OK;
 }
 
+int engine_keep_timeline(engine *e, uint32_t cap_spans) {
+    e->spans = malloc(cap_spans * sizeof *e->spans);
+    if (e->spans == NULL) return say_error("not enough memory for a timeline: end other programs");
+    kvr_status status = kvr_session_set_trace(e->session, e->spans, cap_spans);
+    return status == KVR_OK ? EXIT_OK : say_error("cannot keep a timeline: %s", kvr_status_text(status));
+}
+
 #ifdef KVR_HAVE_ZMQ
 int engine_check_link(void) {
     return EXIT_OK;
@@ -146,6 +153,7 @@ void engine_close(engine *e) {
 #endif
     device_close(e->dev);
     free(e->link_memory);
+    free(e->spans);
     free(e->session_memory);
     free(e->model_memory);
     if (e->file != NULL) e->port.unmap(e->port.user, e->file, e->file_bytes);
