@@ -39,6 +39,7 @@ static const option_id ACCEPTS[] = {OPT_MODEL,
                                     OPT_BOARD_CORES,
                                     OPT_TIMEOUT,
                                     OPT_START_TIMEOUT,
+                                    OPT_EMULATE,
                                     OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };

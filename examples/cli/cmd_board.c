@@ -18,7 +18,8 @@ static const command_help HELP = {
     "Use the same model file on all boards. Frames travel unencrypted and anyone who reaches ADDR can use this board:\n"
     "listen only in a network where you trust everyone. SIGINT and SIGTERM end it."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_LISTEN_BOARD, OPT_CONTEXT,    OPT_DEVICE,  OPT_THREADS,     OPT_KV,
-                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD, OPT_END};
+                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD,
+                                    OPT_EMULATE, OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 

@@ -48,7 +48,10 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     if (kvr_model_get_info(e->model)->n_tensors == 0)
         return say_error("%s: holds a vocabulary but no weights: use a whole model here, or 'kvr tokenize'",
                          opt->model);
-    const device_choice choice = {opt->device, opt->threads, opt->gemm, opt->precision};
+    const device_choice choice = {opt->device,  opt->threads,
+                                  opt->gemm,    opt->precision,
+                                  opt->emulate, max_boards > 0 ? max_boards - 1 : 0,
+                                  max_boards};
     int code = device_open(&choice, &e->port, &e->dev);
     if (code != EXIT_OK) return code;
     memset(&e->config, 0, sizeof e->config);

@@ -43,6 +43,7 @@ kvri_hello kvri_chain_hello(const kvr_session *s) {
     kvri_hello h;
     memset(&h, 0, sizeof h);
     h.fingerprint = s->model->info.fingerprint;
+    if (s->backend.is_emulated) h.fingerprint = ~h.fingerprint; /* its keys and values belong to no model */
     h.kv_dtype = s->plan.kv_dtype;
     h.frame_tokens = s->plan.frame_tokens;
     h.ctx_tokens = s->plan.ctx_tokens;

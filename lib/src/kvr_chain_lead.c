@@ -136,7 +136,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
-        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file; another one is at",
+        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
                             address_of(s, rank));
     case KVR_ERR_PEER_KV:
         return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
