@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "affinity.h"
+#include "emulate.h"
 #include "say.h"
 #include "signals.h"
 
@@ -62,6 +63,10 @@ static int start_helper(board_process *helper, const boards_config *config, uint
         close_fd(&announce[1]);
         return say_error("cannot make a pipe to board %u: %s; use fewer boards", rank, strerror(why));
     }
+    char profile[1024] = "";
+    size_t profile_bytes = 0;
+    const char *file = config->emulate ? emulate_file(config->emulate, rank, config->n_boards, &profile_bytes) : NULL;
+    if (file != NULL && profile_bytes < sizeof profile) memcpy(profile, file, profile_bytes); /* the lead's own check tells */
     char fd[16], ctx[16], batch[16], cores[16], chain[16], timeout[32];
     snprintf(fd, sizeof fd, "%d", announce[1]);
     snprintf(ctx, sizeof ctx, "%u", config->ctx_tokens);
@@ -101,6 +106,10 @@ static int start_helper(board_process *helper, const boards_config *config, uint
         argv[n++] = "--device";
         argv[n++] = config->device;
     }
+    if (profile[0] != '\0') {
+        argv[n++] = "--emulate";
+        argv[n++] = profile;
+    }
     argv[n] = NULL;
 
     pid_t lead = getpid();
@@ -126,7 +135,7 @@ int boards_start(boards *set, const boards_config *config) {
     memset(set, 0, sizeof *set);
     for (uint32_t i = 0; i < BOARDS_CAP_HELPERS; i++) set->helpers[i].announce_fd = set->helpers[i].error_fd = -1;
     uint64_t wanted = (uint64_t)config->n_boards * config->cores_per_board;
-    if (config->n_boards > 1 && wanted > affinity_cores())
+    if (config->n_boards > 1 && wanted > affinity_cores() && config->emulate == NULL)
         say_note("%u boards (cores each: %u) share %u cores: do not expect them to be faster", config->n_boards,
                  config->cores_per_board, affinity_cores());
     set->n_boards = config->n_boards;

@@ -32,6 +32,7 @@ typedef struct boards_config {
     const char *model, *device; /* device NULL = the helper's default */
     uint32_t ctx_tokens, batch_tokens, kv_dtype;
     const char *gemm, *precision; /* names of --gemm, --precision: other arithmetic would be another answer */
+    const char *emulate; /* list of profiles, as emulate_file reads it; NULL = real boards */
     double timeout_s;
     int verbose; /* name every helper on stderr as it is started */
 } boards_config;

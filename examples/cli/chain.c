@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emulate.h"
 #include "progress.h"
 #include "say.h"
 #include "signals.h"
+#include "timeline.h"
 
 enum { IDLE_US = 10000, CHECK_US = 20000 };
 
@@ -32,6 +34,10 @@ int chain_check_options(const options *opt, const char *command, uint32_t *out_n
         return say_usage(command,
                          "--partition has %u parts for %u board%s: give one part for each board, this one last",
                          opt->partition.n, n_boards, n_boards == 1 ? "" : "s");
+    size_t bytes = 0;
+    if (opt->emulate != NULL && emulate_file(opt->emulate, 0, n_boards, &bytes) == NULL)
+        return say_usage(command, "--emulate wants one profile, or one for each of %u boards with commas between",
+                         n_boards);
     *out_n_boards = n_boards;
     return EXIT_OK;
 }
@@ -63,6 +69,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.kv_dtype = opt->kv_dtype;
     config.gemm = OPTIONS_GEMM[opt->gemm];
     config.precision = OPTIONS_PRECISION[opt->precision];
+    config.emulate = opt->emulate;
     config.timeout_s = opt->timeout_s;
     config.verbose = opt->verbose != 0;
     c->n_cores = opt->board_cores;
@@ -100,6 +107,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     }
     if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
     if (code == EXIT_OK) code = engine_open_session(&c->e);
+    if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
+        code = engine_keep_timeline(&c->e, n_boards * TIMELINE_SPANS_PER_BOARD);
     if (code != EXIT_OK || n_boards == 1) return code;
 
     const char *listen = opt->listen;

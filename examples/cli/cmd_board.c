@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "say.h"
 #include "signals.h"
+#include "timeline.h"
 
 static const command_help HELP = {
     "board", "-m FILE --listen ADDR [options]",
@@ -17,7 +18,8 @@ static const command_help HELP = {
     "Use the same model file on all boards. Frames travel unencrypted and anyone who reaches ADDR can use this board:\n"
     "listen only in a network where you trust everyone. SIGINT and SIGTERM end it."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_LISTEN_BOARD, OPT_CONTEXT,    OPT_DEVICE,  OPT_THREADS,     OPT_KV,
-                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD, OPT_END};
+                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD,
+                                    OPT_EMULATE, OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 
@@ -84,6 +86,7 @@ int cmd_board(int argc, char **argv) {
         code = engine_make_plan(&e, &opt, engine_ctx_tokens(&e, &opt, 0),
                                 opt.max_boards ? opt.max_boards : DEFAULT_MAX_BOARDS);
     if (code == EXIT_OK) code = engine_open_session(&e);
+    if (code == EXIT_OK) code = engine_keep_timeline(&e, TIMELINE_SPANS_PER_BOARD); /* a lead may ask for it */
     if (code == EXIT_OK) code = engine_open_link(&e, opt.listen);
     if (code == EXIT_OK && kvr_session_serve(e.session) != KVR_OK)
         code = say_kvr_error("cannot serve", kvr_session_get_error(e.session));

@@ -9,6 +9,7 @@
 #include "say.h"
 #include "statistics.h"
 #include "text_input.h"
+#include "timeline.h"
 
 static const command_help HELP = {
     "run", "-m FILE (-p TEXT | -f FILE | --ids A,B,...) [-n N] [--local-boards P | --boards ADDR,ADDR] [options]",
@@ -21,7 +22,7 @@ static const option_id ACCEPTS[] = {
     OPT_BOARD_CORES, OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_PARTITION, OPT_TIMEOUT,   OPT_START_TIMEOUT,
     OPT_VERBOSE,     OPT_TEMP,    OPT_TOP_K,       OPT_TOP_P,     OPT_MIN_P,     OPT_REPEAT_PENALTY,
     OPT_REPEAT_LAST, OPT_SEED,    OPT_IGNORE_EOS,  OPT_SPECIAL,   OPT_PRINT_IDS, OPT_STATS_JSON,
-    OPT_END};
+    OPT_TRACE,       OPT_TIMELINE, OPT_EMULATE, OPT_END};
 
 enum { DEFAULT_NEW_TOKENS = 128 };
 
@@ -92,7 +93,10 @@ static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_i
     if (out.ended_at_full_context && out.n < opt->n)
         say_note("the context of %u tokens is full: raise -c for a longer answer", c->e.plan.ctx_tokens);
     statistics_print(c, &prompt);
-    return opt->stats_json != NULL ? statistics_write_json(c, &prompt, opt->stats_json) : EXIT_OK;
+    code = timeline_write_trace(c, opt->trace);
+    if (code == EXIT_OK) code = timeline_write_picture(c, opt->timeline);
+    if (code == EXIT_OK && opt->stats_json != NULL) code = statistics_write_json(c, &prompt, opt->stats_json);
+    return code;
 }
 
 int cmd_run(int argc, char **argv) {

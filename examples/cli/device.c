@@ -7,6 +7,7 @@
 
 #include "affinity.h"
 #include "cache_dir.h"
+#include "emulate.h"
 #include "kvr/kvr_cpu.h"
 #ifdef KVR_HAVE_OPENCL
 #include "kvr/kvr_opencl.h"
@@ -20,6 +21,7 @@ enum { CAP_DEVICES = 64, MEMORY_ALIGNMENT = 64 };
 struct device {
     kvr_backend backend;
     kvr_cpu cpu;
+    emulate emulated;
     char name[128];
     char cache_dir[1024];
     void *memory; /* of the OpenCL object */
@@ -105,6 +107,11 @@ int device_open(const device_choice *choice, const kvr_port *port, device **out)
     device *dev = calloc(1, sizeof *dev);
     if (dev == NULL) return say_error("not enough memory for a device: end other programs");
     *out = dev; /* also after a failure, for device_close */
+    if (choice->emulate != NULL) {
+        int code = emulate_open(&dev->emulated, choice->emulate, choice->rank, choice->n_boards, &dev->backend);
+        snprintf(dev->name, sizeof dev->name, "emulated %s", dev->emulated.profile.name);
+        return code;
+    }
     if (name == NULL && !has_opencl()) {
         say_note("%s", WHY_REFERENCE);
         use_reference(dev);

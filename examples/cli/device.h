@@ -15,6 +15,8 @@ typedef struct device_choice {
     uint32_t n_cores;   /* CPU cores of an OpenCL CPU device, 0 = all; holds this process to as many */
     uint32_t gemm;      /* kvr_opencl_gemm */
     uint32_t precision; /* kvr_opencl_precision */
+    const char *emulate; /* profiles of boards to emulate in place of `name`; NULL = none */
+    uint32_t rank, n_boards; /* which of them */
 } device_choice;
 
 /* port: for warnings.

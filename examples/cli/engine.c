@@ -48,7 +48,10 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     if (kvr_model_get_info(e->model)->n_tensors == 0)
         return say_error("%s: holds a vocabulary but no weights: use a whole model here, or 'kvr tokenize'",
                          opt->model);
-    const device_choice choice = {opt->device, opt->threads, opt->gemm, opt->precision};
+    const device_choice choice = {opt->device,  opt->threads,
+                                  opt->gemm,    opt->precision,
+                                  opt->emulate, max_boards > 0 ? max_boards - 1 : 0,
+                                  max_boards};
     int code = device_open(&choice, &e->port, &e->dev);
     if (code != EXIT_OK) return code;
     e->backend = *device_backend(e->dev);
@@ -77,6 +80,13 @@ int engine_open_session(engine *e) {
                          &e->session, &error) != KVR_OK)
         return say_kvr_error("cannot open the session", &error);
     return EXIT_OK;
+}
+
+int engine_keep_timeline(engine *e, uint32_t cap_spans) {
+    e->spans = malloc(cap_spans * sizeof *e->spans);
+    if (e->spans == NULL) return say_error("not enough memory for a timeline: end other programs");
+    kvr_status status = kvr_session_set_trace(e->session, e->spans, cap_spans);
+    return status == KVR_OK ? EXIT_OK : say_error("cannot keep a timeline: %s", kvr_status_text(status));
 }
 
 #ifdef KVR_HAVE_ZMQ
@@ -147,6 +157,7 @@ void engine_close(engine *e) {
 #endif
     device_close(e->dev);
     free(e->link_memory);
+    free(e->spans);
     free(e->session_memory);
     free(e->model_memory);
     if (e->file != NULL) e->port.unmap(e->port.user, e->file, e->file_bytes);

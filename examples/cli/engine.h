@@ -23,6 +23,7 @@ typedef struct engine {
     kvr_config config;
     kvr_plan plan;
     kvr_session *session;
+    kvr_span *spans; /* of a timeline; NULL = none is kept */
     struct kvr_zmq *zmq;
     char inbox[KVR_ADDRESS_CAP]; /* where it listens; "" without a link */
 } engine;
@@ -37,6 +38,8 @@ int engine_open_model(engine *e, const char *path);
 int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards);
 /* Takes the planned memory and opens the session. */
 int engine_open_session(engine *e);
+/* Keeps the timeline of every prompt from now on; needs the session, and a helper does it before it serves. */
+int engine_keep_timeline(engine *e, uint32_t cap_spans);
 /* Whether this program has a link at all: EXIT_OK, or EXIT_FAILED with a sentence. */
 int engine_check_link(void);
 /* Gives the session its link, which receives at `listen`. */

@@ -48,25 +48,28 @@ static double row_bytes(const kvr_tensor_desc *t) {
 
 static effort effort_of(const bench *b, const recorded_call *c, uint32_t first_token) {
     const kvr_tensor_desc *dst = tensor(b, c->dst.tensor), *w = tensor(b, c->weight);
+    const int no_src = c->src.tensor == KVR_NO_TENSOR; /* an activation without a factor */
     const double rows = c->rows, dst_bytes = rows * row_bytes(dst),
-                 src_bytes = rows * row_bytes(tensor(b, c->src.tensor));
+                 src_bytes = no_src ? 0 : rows * row_bytes(tensor(b, c->src.tensor));
     /* keys that the rows see, all together */
     const double keys = rows * (first_token + 1.0) + rows * (rows - 1.0) / 2.0;
     effort e = {0, 0};
     switch (c->op) {
     case OP_EMBED: e.bytes = dst_bytes + rows * row_bytes(w); break;
-    case OP_RMS_NORM: e.bytes = dst_bytes + src_bytes + (double)w->bytes; break;
+    case OP_ADD_BIAS:
+    case OP_SCALE: e.bytes = 2.0 * dst_bytes; break;
+    case OP_NORM: e.bytes = dst_bytes + src_bytes + (double)w->bytes; break;
     case OP_MATMUL:
         e.flops = 2.0 * rows * w->rows * w->cols;
         e.bytes = (double)w->bytes + src_bytes + dst_bytes * (c->add ? 2 : 1);
         break;
-    case OP_ROPE: e.bytes = 8.0 * rows * c->n_heads * c->rope_dims; break;
+    case OP_ROPE: e.bytes = 8.0 * rows * c->n_heads * c->rope.dims; break;
     case OP_STORE: e.bytes = src_bytes + dst_bytes; break;
     case OP_ATTENTION:
         e.flops = 4.0 * keys * b->rec.n_heads * b->rec.head_dim;
         e.bytes = dst_bytes + src_bytes + 2.0 * (first_token + rows) * row_bytes(tensor(b, c->keys));
         break;
-    case OP_SILU_MUL: e.bytes = 3.0 * dst_bytes; break;
+    case OP_ACTIVATE: e.bytes = 2.0 * dst_bytes + src_bytes; break;
     case OP_COUNT: break;
     }
     return e;
@@ -137,11 +140,13 @@ static const char *shape_of(const bench *b, const recorded_call *c, char *out, s
     switch (c->op) {
     case OP_EMBED:
     case OP_MATMUL: snprintf(out, cap, "%ux%u%s", w->rows, w->cols, c->add ? " +=" : ""); break;
-    case OP_ROPE: snprintf(out, cap, "%ux%u", c->n_heads, c->rope_dims); break;
+    case OP_ROPE: snprintf(out, cap, "%ux%u", c->n_heads, c->rope.dims); break;
     case OP_ATTENTION: snprintf(out, cap, "%u/%ux%u", b->rec.n_heads, b->rec.n_kv_heads, b->rec.head_dim); break;
-    case OP_RMS_NORM:
+    case OP_NORM:
+    case OP_ADD_BIAS:
+    case OP_SCALE:
     case OP_STORE:
-    case OP_SILU_MUL:
+    case OP_ACTIVATE:
     case OP_COUNT: snprintf(out, cap, "%u", tensor(b, c->dst.tensor)->cols); break;
     }
     return out;
@@ -226,13 +231,13 @@ static void collect(bench *b, size_t first) {
 static int fill_values(bench *b, uint32_t index, float first, float step);
 
 /*
- * silu_mul works in place, and times again what it has made: most values would run off to zero or infinity, where
+ * The activation works in place, and times again what it has made: most values would run off to zero or infinity, where
  * arithmetic takes another time. From gate -1 and up 1 + e it stays where it is: silu(-1) * (1 + e) = -1, and small
  * errors shrink.
  */
 static int hold_still(bench *b, const recorded_call *c) {
     const float e = 2.7182818f;
-    if (c->op != OP_SILU_MUL) return EXIT_OK;
+    if (c->op != OP_ACTIVATE || c->activation != KVR_ACT_SILU || c->src.tensor == KVR_NO_TENSOR) return EXIT_OK;
     const int code = fill_values(b, c->dst.tensor, -1.0f, 0.0f);
     return code == EXIT_OK ? fill_values(b, c->src.tensor, 1.0f + e, 0.0f) : code;
 }

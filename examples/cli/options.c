@@ -92,6 +92,12 @@ static const option_row TABLE[] = {
     {OPT_N, 'n', "n", "N", VALUE_U32, AT(n), 0, MAX_TOKENS, "most new tokens"},
     {OPT_PRINT_IDS, 0, "print-ids", NULL, VALUE_FLAG, AT(print_ids), 0, 0, "print token ids rather than text"},
     {OPT_STATS_JSON, 0, "stats-json", "FILE", VALUE_TEXT, AT(stats_json), 0, 0, "write the statistics as JSON"},
+    {OPT_TRACE, 0, "trace", "FILE", VALUE_TEXT, AT(trace), 0, 0,
+     "write what every board did when, in Chrome's trace format (opens in Perfetto)"},
+    {OPT_TIMELINE, 0, "timeline", "FILE", VALUE_TEXT, AT(timeline), 0, 0, "draw what every board did when (SVG)"},
+    {OPT_EMULATE, 0, "emulate", "FILE[,FILE]", VALUE_TEXT, AT(emulate), 0, 0,
+     "compute nothing, take the time that a board's profile says (one for all boards, or one each):\n"
+     "frames and links are real, the answer means nothing"},
     {OPT_TEMP, 0, "temp", "X", VALUE_REAL, AT(temperature), 0, 10, "temperature; 0 is greedy (default 0)"},
     {OPT_TOP_K, 0, "top-k", "N", VALUE_U32, AT(top_k), 0, 1e6, "keep the N likeliest; 0 is all (default 0)"},
     {OPT_TOP_P, 0, "top-p", "X", VALUE_REAL, AT(top_p), 0, 1,

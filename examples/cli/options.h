@@ -37,6 +37,9 @@ typedef enum option_id {
     OPT_N,
     OPT_PRINT_IDS,
     OPT_STATS_JSON,
+    OPT_TRACE,
+    OPT_TIMELINE,
+    OPT_EMULATE,
     OPT_TEMP,
     OPT_TOP_K,
     OPT_TOP_P,
@@ -90,7 +93,7 @@ extern const char *const OPTIONS_PRECISION[3];
 
 /* Parsed values; zero = not given, unless options_parse's defaults say otherwise. */
 typedef struct options {
-    const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards;
+    const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards, *trace, *timeline, *emulate;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */

@@ -42,10 +42,23 @@ static kvr_status rec_embed(void *user, kvr_view dst, uint32_t weight, const int
     return pass(user, &call, ids);
 }
 
-static kvr_status rec_rms_norm(void *user, kvr_view dst, kvr_view src, uint32_t weight, uint32_t rows, float eps) {
-    recorded_call call = new_call(OP_RMS_NORM, dst, src, rows);
-    call.weight = weight;
-    call.eps = eps;
+static kvr_status rec_norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
+    recorded_call call = new_call(OP_NORM, dst, src, rows);
+    call.weight = how->weight;
+    call.norm = *how;
+    return pass(user, &call, NULL);
+}
+
+static kvr_status rec_add_bias(void *user, kvr_view x, uint32_t bias, uint32_t rows) {
+    recorded_call call = new_call(OP_ADD_BIAS, x, x, rows);
+    call.weight = bias;
+    return pass(user, &call, NULL);
+}
+
+static kvr_status rec_scale(void *user, kvr_view x, float factor, float soft_cap, uint32_t rows) {
+    recorded_call call = new_call(OP_SCALE, x, x, rows);
+    call.factor = factor;
+    call.soft_cap = soft_cap;
     return pass(user, &call, NULL);
 }
 
@@ -58,12 +71,12 @@ static kvr_status rec_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view
     return pass(user, &call, NULL);
 }
 
-static kvr_status rec_rope(void *user, kvr_view x, uint32_t freq, uint32_t rows, uint32_t n_heads, uint32_t rope_dims,
+static kvr_status rec_rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                            uint32_t first_token) {
     recorded_call call = new_call(OP_ROPE, x, x, rows);
-    call.weight = freq;
+    call.weight = how->freq;
+    call.rope = *how;
     call.n_heads = n_heads;
-    call.rope_dims = rope_dims;
     call.first_token = first_token;
     return pass(user, &call, NULL);
 }
@@ -73,17 +86,19 @@ static kvr_status rec_store(void *user, kvr_view dst, kvr_view src, uint32_t row
     return pass(user, &call, NULL);
 }
 
-static kvr_status rec_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, uint32_t rows,
-                                uint32_t first_token) {
+static kvr_status rec_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
+                                uint32_t rows, uint32_t first_token) {
     recorded_call call = new_call(OP_ATTENTION, dst, q, rows);
     call.keys = k;
     call.values = v;
+    call.attention = *how;
     call.first_token = first_token;
     return pass(user, &call, NULL);
 }
 
-static kvr_status rec_silu_mul(void *user, kvr_view gate, kvr_view up, uint32_t rows) {
-    const recorded_call call = new_call(OP_SILU_MUL, gate, up, rows);
+static kvr_status rec_activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
+    recorded_call call = new_call(OP_ACTIVATE, x, up, rows);
+    call.activation = activation;
     return pass(user, &call, NULL);
 }
 
@@ -91,20 +106,22 @@ kvr_status recorder_repeat(const recorder *r, const recorded_call *c, uint32_t f
     const kvr_backend *b = &r->inner;
     switch (c->op) {
     case OP_EMBED: return b->embed(b->user, c->dst, c->weight, ids, c->rows);
-    case OP_RMS_NORM: return b->rms_norm(b->user, c->dst, c->src, c->weight, c->rows, c->eps);
+    case OP_NORM: return b->norm(b->user, c->dst, c->src, &c->norm, c->rows);
     case OP_MATMUL: return b->matmul(b->user, c->dst, c->weight, c->src, c->rows, c->path, c->add);
-    case OP_ROPE: return b->rope(b->user, c->dst, c->weight, c->rows, c->n_heads, c->rope_dims, first_token);
+    case OP_ADD_BIAS: return b->add_bias(b->user, c->dst, c->weight, c->rows);
+    case OP_SCALE: return b->scale(b->user, c->dst, c->factor, c->soft_cap, c->rows);
+    case OP_ROPE: return b->rope(b->user, c->dst, &c->rope, c->rows, c->n_heads, first_token);
     case OP_STORE: return b->store(b->user, c->dst, c->src, c->rows);
-    case OP_ATTENTION: return b->attention(b->user, c->dst, c->src, c->keys, c->values, c->rows, first_token);
-    case OP_SILU_MUL: return b->silu_mul(b->user, c->dst, c->src, c->rows);
+    case OP_ATTENTION: return b->attention(b->user, c->dst, c->src, c->keys, c->values, &c->attention, c->rows, first_token);
+    case OP_ACTIVATE: return b->activate(b->user, c->dst, c->src, c->activation, c->rows);
     case OP_COUNT: break;
     }
     return KVR_ERR_ARG;
 }
 
 const char *recorder_op_name(recorded_op op) {
-    static const char *const names[OP_COUNT] = {"embed", "rms_norm",  "matmul",  "rope",
-                                                "store", "attention", "silu_mul"};
+    static const char *const names[OP_COUNT] = {"embed", "norm",  "matmul",    "add_bias", "scale",
+                                                "rope",  "store", "attention", "activate"};
     return op < OP_COUNT ? names[op] : "?";
 }
 
@@ -176,12 +193,14 @@ void recorder_wrap(recorder *r, kvr_backend *backend) {
     backend->open = rec_open;
     backend->close = rec_close;
     backend->embed = rec_embed;
-    backend->rms_norm = rec_rms_norm;
+    backend->norm = rec_norm;
+    backend->add_bias = rec_add_bias;
+    backend->scale = rec_scale;
     backend->matmul = rec_matmul;
     backend->rope = rec_rope;
     backend->store = rec_store;
     backend->attention = rec_attention;
-    backend->silu_mul = rec_silu_mul;
+    backend->activate = rec_activate;
     backend->write = rec_write;
     backend->read = rec_read;
     backend->done = rec_done;

@@ -9,12 +9,14 @@
 
 typedef enum recorded_op {
     OP_EMBED,
-    OP_RMS_NORM,
+    OP_NORM,
     OP_MATMUL,
+    OP_ADD_BIAS,
+    OP_SCALE,
     OP_ROPE,
     OP_STORE,
     OP_ATTENTION,
-    OP_SILU_MUL,
+    OP_ACTIVATE,
     OP_COUNT
 } recorded_op;
 
@@ -22,13 +24,17 @@ typedef enum recorded_op {
 typedef struct recorded_call {
     recorded_op op;
     uint32_t phase;    /* recorder.phase at the time */
-    kvr_view dst, src; /* in place: dst. silu_mul: dst is the gate, src the up projection */
+    kvr_view dst, src; /* in place: dst. activate: src is the up projection */
     uint32_t weight;   /* matrix, norm or frequencies */
     uint32_t keys, values;
-    uint32_t rows, n_heads, rope_dims, first_token;
+    uint32_t rows, n_heads, first_token;
     kvr_path path;
     int add;
-    float eps;
+    float factor, soft_cap; /* scale */
+    kvr_activation activation;
+    kvr_norm norm;
+    kvr_rope rope;
+    kvr_attention attention;
 } recorded_call;
 
 typedef struct recorder {

@@ -47,8 +47,8 @@ void statistics_print(const chain *c, const kvr_prompt *prompt) {
     print_partition(stderr, prompt);
     fprintf(stderr, ", %s\n", device_name(c->e.dev));
     if (prompt->n_boards < 2) return;
-    fprintf(stderr, "chain    connect %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
-            ms(stats.connect_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));
+    fprintf(stderr, "chain    connect %.1f ms, computed %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
+            ms(stats.connect_us), ms(stats.compute_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));
     fprintf(stderr, "frames   in %llu (%llu bytes), out %llu (%llu bytes), dropped %llu\n",
             (unsigned long long)stats.frames_in, (unsigned long long)stats.bytes_in,
             (unsigned long long)stats.frames_out, (unsigned long long)stats.bytes_out,
@@ -72,6 +72,7 @@ int statistics_write_json(const chain *c, const kvr_prompt *prompt, const char *
             per_second(stats.n_prompt_tokens, stats.ttft_us), ms(stats.decode_us));
     fprintf(file, "  \"decode_tokens_per_s\": %.3f,\n  \"connect_ms\": %.3f,\n", statistics_decode_rate(&stats),
             ms(stats.connect_us));
+    fprintf(file, "  \"compute_ms\": %.3f,\n", ms(stats.compute_us));
     fprintf(file, "  \"wait_prefix_ms\": %.3f,\n  \"wait_send_ms\": %.3f,\n", ms(stats.wait_prefix_us),
             ms(stats.wait_send_us));
     fprintf(file, "  \"own_first\": %u,\n  \"own_tokens\": %u,\n", stats.own_first, stats.own_tokens);

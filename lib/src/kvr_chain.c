@@ -27,6 +27,7 @@ kvr_status kvri_chain_send(kvr_session *s, uint32_t peer, kvri_frame_kind kind, 
     f.epoch = c->epoch;
     f.rank = rank;
     f.payload_bytes = payload_bytes;
+    f.clock_us = kvri_session_now(s);
     kvri_frame_seal(&f, bytes);
     return c->link.send(c->link.user, peer, bytes, (size_t)KVRI_FRAME_HEADER + payload_bytes);
 }
@@ -37,13 +38,6 @@ int kvri_chain_clocks_due(kvr_session *s, kvr_status received) {
     return 1;
 }
 
-void kvri_chain_note_wait(uint64_t *from_us, uint64_t *sum_us, int waits, uint64_t now_us) {
-    if (waits && *from_us == 0) *from_us = now_us;
-    if (waits || *from_us == 0) return;
-    *sum_us += now_us - *from_us;
-    *from_us = 0;
-}
-
 uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.peer_timeout_ms * 1000u / 8u; }
 
 kvri_hello kvri_chain_hello(const kvr_session *s) {
@@ -51,6 +45,7 @@ kvri_hello kvri_chain_hello(const kvr_session *s) {
     memset(&h, 0, sizeof h);
     /* boards on different sides of a model's original context rotate keys differently */
     h.fingerprint = s->model->info.fingerprint + (uint64_t)kvri_rope_is_long(s->model, s->plan.ctx_tokens);
+    if (s->backend.is_emulated) h.fingerprint = ~h.fingerprint; /* its keys and values belong to no model */
     h.kv_dtype = s->plan.kv_dtype;
     h.frame_tokens = s->plan.frame_tokens;
     h.ctx_tokens = s->plan.ctx_tokens;
@@ -65,7 +60,7 @@ kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs) 
     return KVR_OK;
 }
 
-kvri_handover_env kvri_chain_env(kvr_session *s) {
-    const kvri_handover_env env = {&s->compute, &s->parts, &s->chain.link};
+kvri_handover_env kvri_chain_env(kvr_session *s, uint64_t now_us) {
+    const kvri_handover_env env = {&s->compute, &s->parts, &s->chain.link, now_us};
     return env;
 }

@@ -28,7 +28,8 @@ enum {
     KVRI_SEND_READY = 32,
     KVRI_SEND_ALIVE = 64,
     KVRI_SEND_DONE = 128,
-    KVRI_SEND_FAILED = 256
+    KVRI_SEND_FAILED = 256,
+    KVRI_SEND_SPANS = 512
 };
 
 /* One board as another sees it. */
@@ -39,6 +40,13 @@ typedef struct kvri_peer {
     uint64_t seen_us;
     uint64_t beat_us; /* when a sign of life was last sent to it */
     kvri_hello hello;
+    /* helper: the last frame of its lead, by the lead's clock and by ours */
+    uint64_t echo_us, heard_us;
+    /* lead: of the exchanges with the board the shortest round trip, 0 = none yet; its clock minus ours then */
+    uint64_t round_trip_us;
+    int64_t offset_us;
+    kvri_spans spans; /* lead: what it says of its spans, once spans_known */
+    uint32_t spans_known, spans_got, spans_kept;
 } kvri_peer;
 
 typedef struct kvri_chain {
@@ -55,8 +63,9 @@ typedef struct kvri_chain {
     kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers by rank; helper: KVRI_SLOT_LEAD */
     uint64_t since_us;       /* state entered */
     uint64_t moved_us;       /* last sign of progress from anywhere */
-    uint64_t wait_prefix_from_us, wait_send_from_us; /* 0 = does not wait */
     uint32_t full_polls;     /* polls in a row that did not empty the inbox */
+    uint32_t traced;         /* helper: the lead wants the spans of this job */
+    uint32_t spans_sent;     /* helper: so many */
     kvri_report report;      /* helper: last failure, until it is sent */
     kvri_frame held;         /* helper: a JOB that lies in the receive buffer until the one before is drained */
     int holds;
@@ -76,6 +85,8 @@ void kvri_lead_begin(struct kvr_session *s, uint64_t now_us);
 /* Lead: reads frames, sends what is due, watches the clocks. KVR_OK: something happened, KVR_AGAIN: not. Negative: the
  * job failed; session error and failed_rank are set. */
 kvr_status kvri_lead_poll(struct kvr_session *s, uint64_t now_us);
+/* Lead: 1 when the spans of all boards are here, or nobody wants any. */
+int kvri_lead_has_spans(const struct kvr_session *s);
 /* Lead: tells the boards of a job that it is off / that the lead leaves. */
 void kvri_lead_abort(struct kvr_session *s);
 void kvri_lead_bye(struct kvr_session *s);
@@ -94,13 +105,11 @@ kvr_status kvri_chain_send(struct kvr_session *s, uint32_t peer, kvri_frame_kind
 /* 1: time to look at the clocks. With frames still in the inbox it is too early (we may have been away, and the sign of
  * life we miss may be among them), unless somebody never lets it run empty. */
 int kvri_chain_clocks_due(struct kvr_session *s, kvr_status received);
-/* Adds up a wait from its beginning (*from_us, 0 = none) to its end. */
-void kvri_chain_note_wait(uint64_t *from_us, uint64_t *sum_us, int waits, uint64_t now_us);
 /* How often boards give a sign of life. */
 uint64_t kvri_chain_beat_us(const struct kvr_session *s);
 kvri_hello kvri_chain_hello(const struct kvr_session *s);
 /* What makes two boards unfit for one chain; KVR_OK when they fit. */
 kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs);
-kvri_handover_env kvri_chain_env(struct kvr_session *s);
+kvri_handover_env kvri_chain_env(struct kvr_session *s, uint64_t now_us);
 
 #endif

@@ -1,6 +1,7 @@
 /* A helper: meets a lead, takes a job, computes its chunk's keys and values, passes everything on. */
 #include "kvr_chain.h"
 
+#include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_gguf.h" /* little-endian loads */
 #include "kvr_session_state.h"
@@ -32,6 +33,8 @@ static kvr_status send_report(kvr_session *s, uint32_t peer, kvri_stage stage, k
     r.stage = (uint32_t)stage;
     r.status = (int32_t)status;
     r.progress = s->forward.steps + (uint32_t)s->chain.handover.frames_in + (uint32_t)s->chain.handover.frames_out;
+    r.echo_us = lead_of(s)->echo_us;
+    r.heard_us = lead_of(s)->heard_us;
     kvri_copy_printable(r.text, sizeof r.text, text, strlen(text));
     return kvri_chain_send(s, peer, KVRI_FRAME_STATUS, s->chain.handover.rank, bytes,
                            kvri_report_put(&r, bytes + KVRI_FRAME_HEADER));
@@ -42,6 +45,30 @@ static kvr_status send_hello(kvr_session *s) {
     const kvri_hello hello = kvri_chain_hello(s);
     return kvri_chain_send(s, KVRI_SLOT_LEAD, KVRI_FRAME_HELLO, s->chain.handover.rank, bytes,
                            kvri_hello_put(&hello, bytes + KVRI_FRAME_HEADER));
+}
+
+/* The job is over, so its transmit buffer is free. KVR_OK: all are sent. */
+static kvr_status send_spans(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    const kvri_trace *t = &s->trace;
+    const kvri_spans head = {t->n, t->lost};
+    uint8_t *bytes = s->parts.tx[0];
+    const uint32_t cap = (uint32_t)((s->plan.frame_bytes - KVRI_FRAME_HEADER - KVRI_SPANS_FIXED) / KVRI_SPAN_BYTES);
+    do { /* a board that kept none says so too: the lead waits for it */
+        kvri_frame f;
+        memset(&f, 0, sizeof f);
+        f.kind = KVRI_FRAME_SPANS;
+        f.session = c->session;
+        f.epoch = c->epoch;
+        f.rank = c->handover.rank;
+        f.first = c->spans_sent;
+        f.count = (uint32_t)kvri_min(cap, t->n - c->spans_sent);
+        f.payload_bytes = kvri_spans_put(&head, t->n > 0 ? t->spans + f.first : NULL, f.count, bytes + KVRI_FRAME_HEADER);
+        kvri_frame_seal(&f, bytes);
+        KVRI_TRY(c->link.send(c->link.user, KVRI_SLOT_LEAD, bytes, (size_t)KVRI_FRAME_HEADER + f.payload_bytes));
+        c->spans_sent += f.count;
+    } while (c->spans_sent < t->n);
+    return KVR_OK;
 }
 
 /* Speaks under the name that the other lead knows: its session and epoch, the rank it gave. */
@@ -78,6 +105,7 @@ static void send_pending(kvr_session *s, uint64_t now_us) {
         if (what == KVRI_SEND_DONE) status = send_report(s, KVRI_SLOT_LEAD, KVRI_STAGE_DONE, KVR_OK, "");
         if (what == KVRI_SEND_FAILED)
             status = send_report(s, KVRI_SLOT_LEAD, KVRI_STAGE_FAILED, (kvr_status)c->report.status, c->report.text);
+        if (what == KVRI_SEND_SPANS) status = send_spans(s);
         if (status == KVR_AGAIN) return; /* a lead that is gone for good ends the job by its timeout */
         lead->pending &= ~what;
     }
@@ -202,6 +230,9 @@ static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
         return KVR_OK;
     }
     kvri_handover *h = &c->handover;
+    c->traced = job.flags & KVRI_JOB_TRACED;
+    c->spans_sent = 0;
+    kvri_trace_begin(&s->trace, job.rank);
     h->rank = job.rank;
     h->session = c->session;
     h->epoch = c->epoch;
@@ -225,7 +256,6 @@ static kvr_status on_go(kvr_session *s, uint64_t now_us) {
     s->stats.own_first = first;
     s->stats.own_tokens = s->forward.n;
     s->start_us = now_us;
-    c->wait_prefix_from_us = c->wait_send_from_us = 0;
     return KVR_OK;
 }
 
@@ -233,6 +263,10 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     kvri_chain *c = &s->chain;
     if (f->kind == KVRI_FRAME_HELLO) return on_hello(s, f, now_us);
     if (!lead_of(s)->met || f->session != c->session) return KVR_ERR_FRAME;
+    if (f->kind != KVRI_FRAME_KV) {
+        lead_of(s)->echo_us = f->clock_us;
+        lead_of(s)->heard_us = now_us;
+    }
     if (f->kind == KVRI_FRAME_JOB) return on_job(s, f, now_us);
     /* leaving a job needs no exact epoch: an ABORT may be sent late, under the number of the job to come */
     const int leaving = f->kind == KVRI_FRAME_BYE || (f->kind == KVRI_FRAME_ABORT && f->epoch >= c->epoch);
@@ -241,7 +275,7 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     case KVRI_FRAME_GO: lead_of(s)->seen_us = now_us; return on_go(s, now_us);
     case KVRI_FRAME_STATUS: lead_of(s)->seen_us = now_us; return KVR_OK;
     case KVRI_FRAME_KV: {
-        const kvri_handover_env env = kvri_chain_env(s);
+        const kvri_handover_env env = kvri_chain_env(s, now_us);
         if (!has_job(s)) return KVR_ERR_FRAME;
         return kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
     }
@@ -287,16 +321,15 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
 static kvr_status work(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvri_handover *h = &c->handover;
-    const kvri_handover_env env = kvri_chain_env(s);
+    const kvri_handover_env env = kvri_chain_env(s, now_us);
     kvri_forward_news news;
     const kvr_status pumped = kvri_handover_pump(h, &env);
     if (pumped < 0) {
         fail_work(s, pumped, "passing keys and values on failed");
         return KVR_OK;
     }
-    const kvri_forward_stage before = s->forward.stage;
     const uint32_t prefix =
-        before == KVRI_FWD_PREFIX ? kvri_handover_prefix(h, &s->parts, s->forward.layer) : 0;
+        s->forward.stage == KVRI_FWD_PREFIX ? kvri_handover_prefix(h, &s->parts, s->forward.layer) : 0;
     kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, prefix, &news);
     if (stepped >= 0 && news.kv_of_layer >= 0) {
         const kvr_status offered = kvri_handover_offer(h, &env, (uint32_t)news.kv_of_layer);
@@ -307,12 +340,12 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         return KVR_OK;
     }
     const int complete = s->forward.stage == KVRI_FWD_IDLE && kvri_handover_complete(h, &s->parts);
-    kvri_chain_note_wait(&c->wait_prefix_from_us, &s->stats.wait_prefix_us,
-                         stepped == KVR_AGAIN && before == KVRI_FWD_PREFIX, now_us);
     /* own work done: what remains is passing on */
-    kvri_chain_note_wait(&c->wait_send_from_us, &s->stats.wait_send_us, stepped == KVR_END && !complete, now_us);
+    kvri_trace_note_send(&s->trace, h->n_layers - 1, stepped == KVR_END && !complete, now_us);
     if (complete) {
+        kvri_trace_end_transfers(&s->trace);
         lead_of(s)->pending |= KVRI_SEND_DONE;
+        if (c->traced) lead_of(s)->pending |= KVRI_SEND_SPANS;
         s->stats.ttft_us = now_us - s->start_us;
         s->stats.frames_in = h->frames_in;
         s->stats.frames_out = h->frames_out;

@@ -39,6 +39,9 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
         /* hello before every job: since the last one the board may have been restarted, or met another lead */
         p->pending = (p->pending & (uint32_t)KVRI_SEND_ABORT) | (uint32_t)KVRI_SEND_HELLO;
         p->met = p->ready = p->done = p->progress = 0;
+        p->round_trip_us = 0;
+        p->offset_us = 0;
+        p->spans_known = p->spans_got = p->spans_kept = 0;
     }
     enter(s, KVRI_CHAIN_HELLO, now_us);
 }
@@ -72,7 +75,7 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
         const uint32_t first = p->cut[rank], count = p->cut[rank + 1] - first;
         const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, rank + 1);
         kind = KVRI_FRAME_JOB;
-        n = kvri_job_put(rank, p->n_boards, next, p->cut, s->parts.tokens + first, count, payload);
+        n = kvri_job_put(rank, p->n_boards, s->trace.cap > 0 ? KVRI_JOB_TRACED : 0, next, p->cut, s->parts.tokens + first, count, payload);
     }
     /* HELLO tells a board its rank; all else carries the lead's */
     return kvri_chain_send(s, rank, kind, kind == KVRI_FRAME_HELLO ? rank : c->n_used, bytes, n);
@@ -133,7 +136,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
-        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file; another one is at",
+        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
                             address_of(s, rank));
     case KVR_ERR_PEER_KV:
         return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
@@ -159,6 +162,16 @@ static kvr_status reason_of(const kvri_report *report) {
     }
 }
 
+/* How far the board's clock is ahead of ours: it heard our frame of echo_us at heard_us and sent this one at clock_us;
+ * both ways are taken to be as long. The shortest round trip errs the least. */
+static void sample_clock(kvri_peer *p, const kvri_report *r, uint64_t clock_us, uint64_t now_us) {
+    const uint64_t away_us = now_us - r->echo_us, there_us = clock_us - r->heard_us;
+    if (r->echo_us == 0 || r->echo_us > now_us || r->heard_us > clock_us || there_us > away_us) return;
+    if (p->round_trip_us != 0 && away_us - there_us >= p->round_trip_us) return;
+    p->round_trip_us = away_us - there_us > 0 ? away_us - there_us : 1;
+    p->offset_us = (int64_t)((r->heard_us - r->echo_us) + (clock_us - now_us)) / 2;
+}
+
 static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, uint64_t now_us) {
     kvri_peer *p = &s->chain.peers[rank];
     kvri_report report;
@@ -166,6 +179,7 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
     const int refused = report.stage == KVRI_STAGE_REFUSED;
     /* what is left of an older job, or the second refusal of an older question */
     if (refused ? f->epoch < s->chain.hello_epoch : f->epoch != s->chain.epoch) return KVR_ERR_FRAME;
+    sample_clock(p, &report, f->clock_us, now_us);
     if (report.progress != p->progress) s->chain.moved_us = now_us;
     p->progress = report.progress;
     switch (report.stage) {
@@ -183,18 +197,63 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
                        refused ? "a board refused to take part:" : "a board failed:", report.text, strlen(report.text));
 }
 
+/* A board's clock to ours. */
+static uint64_t our_time(const kvr_session *s, uint32_t rank, uint64_t their_us) {
+    return rank < s->chain.n_used ? their_us - (uint64_t)s->chain.peers[rank].offset_us : their_us;
+}
+
+static void place_span(const kvr_session *s, kvr_span *span) {
+    const uint32_t sender = span->kind == KVR_SPAN_TRANSFER && span->rank > 0 ? span->rank - 1u : span->rank;
+    span->from_us = our_time(s, sender, span->from_us);
+    span->to_us = our_time(s, span->rank, span->to_us);
+    if (span->to_us < span->from_us) span->from_us = span->to_us; /* clocks are not that exact */
+}
+
+/* In order and each once, as the link promises, or the board's timeline stays incomplete. */
+static kvr_status on_spans(kvr_session *s, const kvri_frame *f) {
+    kvri_peer *p = &s->chain.peers[f->rank];
+    const uint8_t *payload = s->parts.rx + KVRI_FRAME_HEADER;
+    kvri_spans head;
+    if (f->epoch != s->chain.epoch || s->trace.cap == 0 || f->first != p->spans_got) return KVR_ERR_FRAME;
+    KVRI_TRY(kvri_spans_get(payload, f->payload_bytes, f->count, &head));
+    if (f->count > head.total || f->first > head.total - f->count || (f->count == 0 && head.total != 0))
+        return KVR_ERR_FRAME;
+    for (uint32_t i = 0; i < f->count; i++) {
+        kvr_span span;
+        KVRI_TRY(kvri_span_get(payload, i, &span));
+        if (span.layer > s->model->info.n_layers) return KVR_ERR_FRAME;
+        span.rank = (uint8_t)f->rank;
+        place_span(s, &span);
+        if (kvri_trace_put(&s->trace, &span)) p->spans_kept++;
+    }
+    p->spans = head;
+    p->spans_got += f->count;
+    p->spans_known = p->spans_got == head.total;
+    return KVR_OK;
+}
+
+int kvri_lead_has_spans(const kvr_session *s) {
+    if (s->trace.cap == 0) return 1;
+    for (uint32_t r = 0; r < s->chain.n_used; r++)
+        if (!s->chain.peers[r].spans_known) return 0;
+    return 1;
+}
+
 static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     if (f->session != c->session || f->rank >= c->n_used) return KVR_ERR_FRAME;
     c->peers[f->rank].seen_us = now_us;
+    if (f->kind == KVRI_FRAME_SPANS) return on_spans(s, f);
     if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* the tail of a job that is over: DONE, a last sign of life */
     switch (f->kind) {
     case KVRI_FRAME_HELLO: return on_hello(s, f, f->rank);
     case KVRI_FRAME_STATUS: return on_status(s, f, f->rank, now_us);
     case KVRI_FRAME_KV: {
-        const kvri_handover_env env = kvri_chain_env(s);
+        const kvri_handover_env env = kvri_chain_env(s, now_us);
         if (f->epoch != c->epoch || (c->state != KVRI_CHAIN_JOB && c->state != KVRI_CHAIN_RUN)) return KVR_ERR_FRAME;
-        const kvr_status status = kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
+        kvri_frame kv = *f;
+        kv.clock_us = our_time(s, f->rank, f->clock_us);
+        const kvr_status status = kvri_handover_accept(&c->handover, &env, &kv, s->parts.rx);
         if (status == KVR_OK) c->moved_us = now_us; /* copies and nonsense are no progress */
         return status == KVR_OK || status == KVR_ERR_FRAME ? status : kvri_session_device_failed(s, status);
     }
@@ -309,6 +368,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
         break;
     case KVRI_CHAIN_RUN:
         if (!prefix_here(s)) break;
+        kvri_trace_end_transfers(&s->trace);
         c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper; all of them had their GO, or nothing would be here */
         for (uint32_t r = 0; r < c->n_used; r++) c->peers[r].pending = 0;
         break;

@@ -38,8 +38,43 @@ static kvr_status settle(const kvri_compute *c, kvr_fence *fence) {
 static kvr_status mark_progress(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
     const uint32_t slot = f->layer % KVRI_PACE;
     if (f->path == KVR_PATH_DECODE) return KVR_OK;
-    return c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_X, 0), 1,
-                            parts->pace + (size_t)slot * c->info->model_dim, KVR_AFTER_ALL, &f->pace[slot]);
+    f->pace_work[slot] = f->work;
+    KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_X, 0), 1,
+                              parts->pace + (size_t)slot * c->info->model_dim, KVR_AFTER_ALL, &f->pace[slot]));
+    if (f->pace[slot] == 0) kvri_trace_ran(c->trace, f->layer, 0);
+    return KVR_OK;
+}
+
+/* The prefix is missing and nothing else is enqueued: when the device has run what it has, it waits. */
+static kvr_status mark_dry(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+    if (f->dry_fence != 0 || f->dry_work == f->work) return KVR_OK;
+    f->dry_work = f->work;
+    f->dry_layer = f->layer;
+    KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_X, 0), 1,
+                              parts->pace + (size_t)KVRI_PACE * c->info->model_dim, KVR_AFTER_ALL, &f->dry_fence));
+    if (f->dry_fence == 0) kvri_trace_ran(c->trace, f->layer, 0);
+    return c->backend->flush != NULL ? c->backend->flush(c->backend->user) : KVR_OK;
+}
+
+/* Looks which marks the device has passed, oldest first. */
+static kvr_status observe(kvri_forward *f, const kvri_compute *c) {
+    for (uint32_t back = (uint32_t)kvri_min(KVRI_PACE, f->layer); back > 0; back--) {
+        const uint32_t layer = f->layer - back, slot = layer % KVRI_PACE;
+        if (f->pace[slot] == 0) continue;
+        const kvr_status status = settle(c, &f->pace[slot]);
+        if (status == KVR_AGAIN) return KVR_OK; /* later ones cannot have been passed */
+        if (status != KVR_OK) return status;
+        kvri_trace_ran(c->trace, layer, f->work != f->pace_work[slot]);
+    }
+    if (f->dry_fence == 0) return KVR_OK;
+    const kvr_status status = settle(c, &f->dry_fence);
+    if (status == KVR_OK && f->work == f->dry_work) kvri_trace_ran(c->trace, f->dry_layer, 0);
+    return status == KVR_AGAIN ? KVR_OK : status;
+}
+
+static void note_work(kvri_forward *f, const kvri_compute *c) {
+    f->work++;
+    if (f->path == KVR_PATH_PREFILL) kvri_trace_work(c->trace);
 }
 
 static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
@@ -51,6 +86,7 @@ static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvri
 
 static kvr_status step_embed(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
     const kvri_rows r = next_rows(f, plan->batch_tokens);
+    note_work(f, c);
     KVRI_TRY(kvri_layer_embed(c, &r, parts->tokens + r.first_token));
     f->at += r.rows;
     if (f->at == f->n) enter(f, KVRI_FWD_KV);
@@ -60,8 +96,9 @@ static kvr_status step_embed(kvri_forward *f, const kvri_compute *c, const kvr_p
 static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
                           kvri_forward_news *out) {
     const int last_layer = f->layer + 1 == c->info->n_layers;
-    if (f->at == 0) KVRI_TRY(settle(c, &f->pace[f->layer % KVRI_PACE]));
+    if (f->at == 0 && f->pace[f->layer % KVRI_PACE] != 0) return KVR_AGAIN; /* two layers ahead of the device */
     const kvri_rows r = next_rows(f, plan->batch_tokens);
+    note_work(f, c);
     KVRI_TRY(kvri_layer_keys_values(c, f->layer, &r));
     f->at += r.rows;
     if (f->at < f->n) return KVR_OK;
@@ -76,6 +113,7 @@ static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_
     const int whole_chunk_in_h = f->n <= plan->batch_tokens;
     if (last_layer && f->at < f->read_from) f->at = f->read_from; /* nobody reads what is before */
     const kvri_rows r = next_rows(f, plan->batch_tokens);
+    note_work(f, c);
     KVRI_TRY(kvri_layer_attend(c, f->layer, &r, whole_chunk_in_h && r.rows == f->n));
     f->at += r.rows;
     return f->at == f->n ? leave_layer(f, c, parts) : KVR_OK;
@@ -84,6 +122,7 @@ static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_
 static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
     if (f->goal == KVRI_GOAL_CACHE) return KVR_END;
     if (f->at < f->read_from) f->at = f->read_from;
+    note_work(f, c);
     KVRI_TRY(kvri_layer_head(c, f->at));
     KVRI_TRY(c->backend->read(c->backend->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL,
                               &f->logits_fence));
@@ -93,6 +132,7 @@ static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_p
 
 static kvr_status step_read(kvri_forward *f, const kvri_compute *c, kvri_forward_news *out) {
     KVRI_TRY(settle(c, &f->logits_fence));
+    if (f->path == KVR_PATH_PREFILL) kvri_trace_ran(c->trace, c->info->n_layers, 0);
     out->logits_ready = 1;
     out->position = f->first + f->at;
     f->at++;
@@ -105,19 +145,24 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
     kvr_status status = KVR_END;
     memset(out, 0, sizeof *out);
     out->kv_of_layer = -1;
+    if (f->stage != KVRI_FWD_IDLE) KVRI_TRY(observe(f, c));
     switch (f->stage) {
     case KVRI_FWD_IDLE: return KVR_END;
     case KVRI_FWD_EMBED: status = step_embed(f, c, plan, parts); break;
     case KVRI_FWD_KV: status = step_kv(f, c, plan, parts, out); break;
     case KVRI_FWD_PREFIX:
-        if (prefix_tokens < f->first) return KVR_AGAIN;
+        if (prefix_tokens < f->first) {
+            KVRI_TRY(mark_dry(f, c, parts));
+            return KVR_AGAIN;
+        }
+        if (f->path == KVR_PATH_PREFILL) kvri_trace_prefix_came(c->trace, f->layer);
         enter(f, KVRI_FWD_ATTEND);
         status = KVR_OK;
         break;
     case KVRI_FWD_ATTEND: status = step_attend(f, c, plan, parts); break;
     case KVRI_FWD_HEAD:
         status = f->at == f->n ? KVR_END : step_head(f, c, parts);
-        if (status == KVR_END) status = kvri_forward_drain(f, c) == KVR_AGAIN ? KVR_AGAIN : KVR_END;
+        if (status == KVR_END && kvri_forward_fence(f) != 0) status = KVR_AGAIN; /* observe settles them */
         break;
     case KVRI_FWD_READ: status = step_read(f, c, out); break;
     }
@@ -129,10 +174,10 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
 kvr_fence kvri_forward_fence(const kvri_forward *f) {
     if (f->stage == KVRI_FWD_READ) return f->logits_fence;
     if (f->stage == KVRI_FWD_KV && f->at == 0) return f->pace[f->layer % KVRI_PACE];
-    if (f->stage == KVRI_FWD_HEAD)
-        for (uint32_t i = 0; i < KVRI_PACE; i++)
-            if (f->pace[i] != 0) return f->pace[i];
-    return 0;
+    if (f->stage != KVRI_FWD_HEAD && f->stage != KVRI_FWD_PREFIX) return 0;
+    for (uint32_t i = 0; i < KVRI_PACE; i++)
+        if (f->pace[i] != 0) return f->pace[i];
+    return f->dry_fence;
 }
 
 void kvri_forward_abandon(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
@@ -149,6 +194,7 @@ kvr_status kvri_forward_drain(kvri_forward *f, const kvri_compute *c) {
     kvr_status status = KVR_OK;
     for (uint32_t i = 0; i < KVRI_PACE; i++)
         if (settle(c, &f->pace[i]) == KVR_AGAIN) status = KVR_AGAIN;
+    if (settle(c, &f->dry_fence) == KVR_AGAIN) status = KVR_AGAIN;
     if (settle(c, &f->logits_fence) == KVR_AGAIN) status = KVR_AGAIN;
     if (status == KVR_OK) f->stage = KVRI_FWD_IDLE;
     return status;

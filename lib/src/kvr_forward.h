@@ -32,6 +32,10 @@ typedef struct kvri_forward {
     uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
     kvr_fence logits_fence;
     kvr_fence pace[KVRI_PACE]; /* device progress marks, one per layer under way */
+    uint32_t pace_work[KVRI_PACE];
+    kvr_fence dry_fence; /* asked for while the prefix is missing: tells when the device has nothing left to do */
+    uint32_t dry_work, dry_layer;
+    uint32_t work; /* times the device got work: nothing was enqueued behind a mark that noted the same number */
 } kvri_forward;
 
 /* What a step tells its caller. */
@@ -47,7 +51,7 @@ void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path pa
  * KVR_OK: a step was made; KVR_AGAIN: waits for the device or the prefix; KVR_END: the chunk is done. */
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
                              uint32_t prefix_tokens, kvri_forward_news *out);
-/* The fence that a waiting forward waits for; 0 = none (it waits for the prefix, or works). */
+/* A fence that a waiting forward waits for, or wants to see done in time; 0 = none (it waits for the prefix, or works). */
 kvr_fence kvri_forward_fence(const kvri_forward *f);
 /* Gives up the work under way, before drain: asks for a sign that everything enqueued so far has run. Without it keys
  * and values of the next job could be written first and then be overwritten by these. */

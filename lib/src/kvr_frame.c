@@ -49,7 +49,7 @@ void kvri_frame_restamp(const kvri_frame *f, uint8_t *bytes) {
     const uint32_t words[7] = {f->epoch, f->rank, f->layer, f->first, f->count, f->dtype, f->payload_bytes};
     for (uint32_t i = 0; i < 7; i++) put32(bytes + 16 + 4 * i, words[i]);
     put64(bytes + 48, f->payload_check);
-    put64(bytes + 56, 0);
+    put64(bytes + 56, f->clock_us);
     put32(bytes + 44, header_check(bytes));
 }
 
@@ -65,13 +65,14 @@ kvr_status kvri_frame_open(const uint8_t *bytes, uint64_t n, kvri_frame *out) {
     out->version = kvri_le16(bytes + 4);
     out->kind = kvri_le16(bytes + 6);
     if (out->version != KVRI_WIRE_VERSION) return KVR_ERR_PEER_WIRE;
-    if (n < KVRI_FRAME_HEADER || kvri_le32(bytes + 44) != header_check(bytes) || kvri_le64(bytes + 56) != 0)
+    if (n < KVRI_FRAME_HEADER || kvri_le32(bytes + 44) != header_check(bytes))
         return KVR_ERR_FRAME;
     out->session = kvri_le64(bytes + 8);
     uint32_t *const words[7] = {&out->epoch, &out->rank,  &out->layer,        &out->first,
                                 &out->count, &out->dtype, &out->payload_bytes};
     for (uint32_t i = 0; i < 7; i++) *words[i] = kvri_le32(bytes + 16 + 4 * i);
     out->payload_check = kvri_le64(bytes + 48);
+    out->clock_us = kvri_le64(bytes + 56);
     if (out->payload_bytes != n - KVRI_FRAME_HEADER ||
         out->payload_check != kvri_frame_check(bytes + KVRI_FRAME_HEADER, out->payload_bytes))
         return KVR_ERR_FRAME;
@@ -112,6 +113,8 @@ uint32_t kvri_report_put(const kvri_report *r, uint8_t *p) {
     put32(p + 4, (uint32_t)r->status);
     put32(p + 8, r->progress);
     put_text(p + 12, r->text, KVRI_REPORT_TEXT);
+    put64(p + 12 + KVRI_REPORT_TEXT, r->echo_us);
+    put64(p + 20 + KVRI_REPORT_TEXT, r->heard_us);
     return KVRI_REPORT_BYTES;
 }
 
@@ -120,14 +123,17 @@ kvr_status kvri_report_get(const uint8_t *p, uint32_t n, kvri_report *r) {
     r->stage = kvri_le32(p);
     r->status = (int32_t)kvri_le32(p + 4);
     r->progress = kvri_le32(p + 8);
+    r->echo_us = kvri_le64(p + 12 + KVRI_REPORT_TEXT);
+    r->heard_us = kvri_le64(p + 20 + KVRI_REPORT_TEXT);
     return get_text(p + 12, r->text, KVRI_REPORT_TEXT);
 }
 
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, const char *next, const uint32_t *cuts, const int32_t *ids,
-                      uint32_t n_ids, uint8_t *p) {
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, const char *next, const uint32_t *cuts,
+                      const int32_t *ids, uint32_t n_ids, uint8_t *p) {
     put32(p, rank);
     put32(p + 4, n_boards);
-    put_text(p + 8, next, KVR_ADDRESS_CAP);
+    put32(p + 8, flags);
+    put_text(p + 12, next, KVR_ADDRESS_CAP);
     uint8_t *at = p + KVRI_JOB_FIXED;
     for (uint32_t i = 0; i <= n_boards; i++, at += 4) put32(at, cuts[i]);
     for (uint32_t i = 0; i < n_ids; i++, at += 4) put32(at, (uint32_t)ids[i]);
@@ -138,6 +144,7 @@ kvr_status kvri_job_get(const uint8_t *p, uint32_t n, kvri_job *j) {
     if (n < KVRI_JOB_FIXED) return KVR_ERR_FRAME;
     j->rank = kvri_le32(p);
     j->n_boards = kvri_le32(p + 4);
+    j->flags = kvri_le32(p + 8);
     if (j->n_boards < 2 || j->n_boards > KVR_MAX_BOARDS || j->rank >= j->n_boards - 1) return KVR_ERR_FRAME;
     const uint32_t cut_bytes = 4 * (j->n_boards + 1);
     const uint32_t rest = n - KVRI_JOB_FIXED;
@@ -145,7 +152,42 @@ kvr_status kvri_job_get(const uint8_t *p, uint32_t n, kvri_job *j) {
     j->cuts = p + KVRI_JOB_FIXED;
     j->ids = j->cuts + cut_bytes;
     j->n_ids = (rest - cut_bytes) / 4;
-    return get_text(p + 8, j->next, KVR_ADDRESS_CAP);
+    return get_text(p + 12, j->next, KVR_ADDRESS_CAP);
+}
+
+uint32_t kvri_spans_put(const kvri_spans *head, const kvr_span *spans, uint32_t n_spans, uint8_t *p) {
+    put32(p, head->total);
+    put32(p + 4, head->lost);
+    uint8_t *at = p + KVRI_SPANS_FIXED;
+    for (uint32_t i = 0; i < n_spans; i++, at += KVRI_SPAN_BYTES) {
+        put64(at, spans[i].from_us);
+        put64(at + 8, spans[i].to_us);
+        put32(at + 16, spans[i].bytes);
+        put16(at + 20, spans[i].layer);
+        at[22] = spans[i].kind;
+        at[23] = 0;
+    }
+    return (uint32_t)(at - p);
+}
+
+kvr_status kvri_spans_get(const uint8_t *p, uint32_t n, uint32_t frame_count, kvri_spans *out) {
+    if (n < KVRI_SPANS_FIXED || (n - KVRI_SPANS_FIXED) / KVRI_SPAN_BYTES != frame_count ||
+        (n - KVRI_SPANS_FIXED) % KVRI_SPAN_BYTES != 0)
+        return KVR_ERR_FRAME;
+    out->total = kvri_le32(p);
+    out->lost = kvri_le32(p + 4);
+    return out->total > KVRI_MAX_SPANS ? KVR_ERR_FRAME : KVR_OK;
+}
+
+kvr_status kvri_span_get(const uint8_t *p, uint32_t index, kvr_span *out) {
+    const uint8_t *at = p + KVRI_SPANS_FIXED + (size_t)index * KVRI_SPAN_BYTES;
+    memset(out, 0, sizeof *out);
+    out->from_us = kvri_le64(at);
+    out->to_us = kvri_le64(at + 8);
+    out->bytes = kvri_le32(at + 16);
+    out->layer = kvri_le16(at + 20);
+    out->kind = at[22];
+    return out->kind >= KVR_SPAN_KINDS ? KVR_ERR_FRAME : KVR_OK;
 }
 
 uint64_t kvri_frame_cap(uint64_t kv_row_bytes, uint32_t frame_tokens, uint32_t chunk_tokens, uint32_t max_boards) {

@@ -5,7 +5,7 @@
  *  0 magic "KVRF"   4 wire version u16   6 kind u16      8 session u64
  * 16 epoch u32     20 rank u32 (sender) 24 layer u32    28 first token u32   32 count u32   36 dtype u32
  * 40 payload bytes u32                  44 header check u32 (over bytes 0..43 and 48..63)
- * 48 payload check u64                  56 reserved u64 = 0
+ * 48 payload check u64                  56 sender's clock u64, microseconds
  *
  * The checks find damage, not malice: two sums over 32-bit words (Fletcher 1982, modulo 2^32), kept apart so that a
  * relay restamps the header without reading the payload again. Bytes 0..7 keep their place in every wire version.
@@ -14,9 +14,9 @@
 #define KVR_FRAME_H
 
 #include "kvr/kvr_link.h"
-#include "kvr/kvr_plan.h"
+#include "kvr/kvr_trace.h"
 
-#define KVRI_WIRE_VERSION 1u
+#define KVRI_WIRE_VERSION 2u
 #define KVRI_FRAME_HEADER 64u
 
 typedef enum kvri_frame_kind {
@@ -26,7 +26,8 @@ typedef enum kvri_frame_kind {
     KVRI_FRAME_KV = 4,     /* rank -> rank + 1: K rows then V rows of one piece of one layer */
     KVRI_FRAME_STATUS = 5, /* helper -> lead: kvri_report */
     KVRI_FRAME_ABORT = 6,  /* lead -> helper: drop the job; no payload */
-    KVRI_FRAME_BYE = 7     /* lead -> helper: the lead leaves; no payload */
+    KVRI_FRAME_BYE = 7,    /* lead -> helper: the lead leaves; no payload */
+    KVRI_FRAME_SPANS = 8   /* helper -> lead, after DONE, when JOB asked for it: kvri_spans; first, count: which spans */
 } kvri_frame_kind;
 
 typedef struct kvri_frame {
@@ -34,6 +35,7 @@ typedef struct kvri_frame {
     uint64_t session;
     uint32_t epoch, rank, layer, first, count, dtype, payload_bytes;
     uint64_t payload_check;
+    uint64_t clock_us; /* when it was sent */
 } kvri_frame;
 
 /* Who a board is. A chain needs all but address, chunk_tokens and ctx_tokens to be equal. */
@@ -59,19 +61,22 @@ typedef struct kvri_report {
     int32_t status;
     uint32_t progress;
     char text[KVRI_REPORT_TEXT]; /* printable, terminated */
+    uint64_t echo_us, heard_us;  /* clock of the last frame from the lead; when it came, by the sender's clock. 0 = none */
 } kvri_report;
 
-#define KVRI_REPORT_BYTES (12u + KVRI_REPORT_TEXT)
+#define KVRI_REPORT_BYTES (12u + KVRI_REPORT_TEXT + 16u)
+
+#define KVRI_JOB_TRACED 1u /* kvri_job.flags: the lead wants the spans */
 
 /* JOB: fixed part, then the cut points u32 [n_boards + 1], then the helper's own ids i32. */
 typedef struct kvri_job {
-    uint32_t rank, n_boards;
+    uint32_t rank, n_boards, flags;
     char next[KVR_ADDRESS_CAP]; /* address of rank + 1 */
     const uint8_t *cuts, *ids;   /* inside the frame, unaligned */
     uint32_t n_ids;
 } kvri_job;
 
-#define KVRI_JOB_FIXED (8u + KVR_ADDRESS_CAP)
+#define KVRI_JOB_FIXED (12u + KVR_ADDRESS_CAP)
 
 uint64_t kvri_frame_check(const void *payload, uint64_t bytes);
 
@@ -88,9 +93,24 @@ uint32_t kvri_hello_put(const kvri_hello *hello, uint8_t *payload);
 kvr_status kvri_hello_get(const uint8_t *payload, uint32_t n, kvri_hello *out);
 uint32_t kvri_report_put(const kvri_report *report, uint8_t *payload);
 kvr_status kvri_report_get(const uint8_t *payload, uint32_t n, kvri_report *out);
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, const char *next, const uint32_t *cuts, const int32_t *ids,
-                      uint32_t n_ids, uint8_t *payload);
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, const char *next, const uint32_t *cuts,
+                      const int32_t *ids, uint32_t n_ids, uint8_t *payload);
 kvr_status kvri_job_get(const uint8_t *payload, uint32_t n, kvri_job *out);
+
+/* SPANS: fixed part, then frame.count spans: from u64, to u64, bytes u32, layer u16, kind u8, 0. */
+typedef struct kvri_spans {
+    uint32_t total, lost; /* spans of the job; those that had no place */
+} kvri_spans;
+
+#define KVRI_SPANS_FIXED 8u
+#define KVRI_SPAN_BYTES 24u
+#define KVRI_MAX_SPANS (1u << 20) /* of a job */
+
+uint32_t kvri_spans_put(const kvri_spans *head, const kvr_span *spans, uint32_t n_spans, uint8_t *payload);
+/* FRAME: n does not hold frame_count spans, or a total beyond KVRI_MAX_SPANS. */
+kvr_status kvri_spans_get(const uint8_t *payload, uint32_t n, uint32_t frame_count, kvri_spans *out);
+/* One of them; rank 0. FRAME: no such kind. */
+kvr_status kvri_span_get(const uint8_t *payload, uint32_t index, kvr_span *out);
 
 /* Largest legal frame for these numbers; 0 on overflow or beyond what a frame's 32-bit size holds. */
 uint64_t kvri_frame_cap(uint64_t kv_row_bytes, uint32_t frame_tokens, uint32_t chunk_tokens, uint32_t max_boards);

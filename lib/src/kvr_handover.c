@@ -65,6 +65,7 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     if (!is_last(h)) { /* cut-through: relay before the local copy */
         kvri_frame relay = *frame;
         relay.rank = h->rank;
+        relay.clock_us = env->now_us;
         kvri_frame_restamp(&relay, bytes);
         const kvr_status sent = send_next(h, env, bytes, frame->payload_bytes);
         if (sent == KVR_AGAIN) queue_piece(h, env->parts, frame->layer, piece);
@@ -82,6 +83,8 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     env->parts->arrived_tokens[frame->layer] += frame->count;
     h->frames_in++;
     h->bytes_in += (uint64_t)KVRI_FRAME_HEADER + frame->payload_bytes;
+    kvri_trace_arrived(env->compute->trace, frame->layer, KVRI_FRAME_HEADER + frame->payload_bytes, frame->clock_us,
+                       env->now_us);
     return KVR_OK;
 }
 
@@ -139,6 +142,7 @@ static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32
         f.count = count;
         f.dtype = h->kv_dtype;
         f.payload_bytes = payload_bytes(h, count);
+        f.clock_us = env->now_us;
         kvri_frame_seal(&f, env->parts->tx[slot]);
         tx->busy = 2;
     }

@@ -37,6 +37,7 @@ typedef struct kvri_handover_env {
     const kvri_compute *compute;
     const kvri_parts *parts;
     const kvr_link *link;
+    uint64_t now_us;
 } kvri_handover_env;
 
 void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers);

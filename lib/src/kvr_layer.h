@@ -7,6 +7,7 @@
 
 #include "kvr_layout.h"
 #include "kvr_rope.h"
+#include "kvr_trace.h"
 
 /* What the operators need; constant while a session is open. */
 typedef struct kvri_compute {
@@ -16,6 +17,7 @@ typedef struct kvri_compute {
     const kvri_weights *weights;
     kvri_ids ids;
     kvr_rope rope[KVRI_ROPE_SETS];
+    kvri_trace *trace;
 } kvri_compute;
 
 /* A micro-batch: rows x_row .. x_row+rows of the residual stream are the tokens first_token .. */

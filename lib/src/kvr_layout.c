@@ -89,7 +89,7 @@ kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uin
     memset(&p, 0, sizeof p);
     p.session = kvri_carve_take(carve, 1, sizeof *p.session);
     p.freq = kvri_carve_take(carve, (uint64_t)KVRI_ROPE_SETS * (info->rope_dims / 2), sizeof *p.freq);
-    p.pace = kvri_carve_take(carve, (uint64_t)KVRI_PACE * info->model_dim, sizeof *p.pace);
+    p.pace = kvri_carve_take(carve, (KVRI_PACE + 1ull) * info->model_dim, sizeof *p.pace);
     out_bytes->state = since(carve, &mark);
     p.tokens = kvri_carve_take(carve, plan->ctx_tokens, sizeof *p.tokens);
     out_bytes->tokens = since(carve, &mark);

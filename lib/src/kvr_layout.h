@@ -51,7 +51,7 @@ typedef struct kvri_parts {
     int32_t *tokens;              /* [ctx_tokens] prompt and answer */
     float *logits;                /* [V] */
     kvri_candidate *candidates;   /* [V] */
-    float *pace;                  /* [KVRI_PACE][M] where progress marks are read to */
+    float *pace;                  /* [KVRI_PACE + 1][M] where progress marks are read to */
     uint8_t *rx;                  /* [frame_bytes] */
     uint8_t *tx[KVRI_TX_SLOTS];   /* [frame_bytes] each */
     uint8_t *arrived;             /* [L][ceil(max_pieces/8)] bits */

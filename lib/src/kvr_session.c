@@ -54,6 +54,8 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     s->port = *port;
     s->parts = parts;
     kvri_compute_init(&s->compute, model, &s->backend);
+    s->compute.trace = &s->trace;
+    s->trace.port = &s->port;
     s->failed_rank = -1;
     kvri_handover *h = &s->chain.handover;
     h->kv_dtype = plan.kv_dtype;
@@ -194,7 +196,7 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     s->stats.own_first = first;
     s->stats.own_tokens = p->n_ids - first;
     s->start_us = s->first_token_us = kvri_session_now(s);
-    s->chain.wait_prefix_from_us = 0;
+    kvri_trace_begin(&s->trace, n_boards - 1);
     kvri_forward_begin(&s->forward, first, p->n_ids - first, KVR_PATH_PREFILL,
                        p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
     if (p->all_logits && p->logits_from > first) s->forward.read_from = p->logits_from - first;
@@ -228,20 +230,19 @@ static void report_progress(kvr_session *s, kvr_event *out) {
 }
 
 /* One step of the forward pass, prefill or decode. */
-static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) {
+static kvr_status poll_forward(kvr_session *s, kvr_event *out) {
     kvri_forward *f = &s->forward;
     kvri_forward_news news;
-    const int at_prefix = f->stage == KVRI_FWD_PREFIX;
     const uint32_t prefix = s->stats.n_boards > 1 && s->phase == KVRI_PHASE_PREFILL
-                                ? at_prefix ? kvri_handover_prefix(&s->chain.handover, &s->parts, f->layer) : 0
+                                ? f->stage == KVRI_FWD_PREFIX
+                                      ? kvri_handover_prefix(&s->chain.handover, &s->parts, f->layer)
+                                      : 0
                                 : f->first; /* alone, or decoding: everything before is ours */
     const kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, prefix, &news);
     if (status < 0) {
         kvri_session_device_failed(s, status);
         return give_up(s, status);
     }
-    kvri_chain_note_wait(&s->chain.wait_prefix_from_us, &s->stats.wait_prefix_us, at_prefix && status == KVR_AGAIN,
-                         now_us);
     if (status == KVR_AGAIN) return KVR_AGAIN;
     if (status == KVR_END) {
         s->n_cached = f->first + f->n;
@@ -260,6 +261,7 @@ static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) 
 static void end_question(kvr_session *s, uint32_t is_eos) {
     s->phase = KVRI_PHASE_ENDING;
     s->is_eos = is_eos;
+    s->ending_us = kvri_session_now(s);
 }
 
 static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
@@ -314,6 +316,7 @@ static kvr_status poll_lead(kvr_session *s, uint64_t now_us) {
     }
     if (s->phase == KVRI_PHASE_GATHER && before == KVRI_CHAIN_JOB && s->chain.state != KVRI_CHAIN_JOB) {
         s->stats.connect_us = now_us - s->start_us;
+        kvri_trace_add(&s->trace, KVR_SPAN_CONNECT, 0, s->start_us, now_us);
         s->phase = KVRI_PHASE_PREFILL;
     }
     return status;
@@ -338,11 +341,14 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     case KVRI_PHASE_GATHER: return chain;
     case KVRI_PHASE_PREFILL:
     case KVRI_PHASE_DECODE: {
-        const kvr_status status = poll_forward(s, now_us, out);
+        const kvr_status status = poll_forward(s, out);
         return status == KVR_AGAIN ? chain : status;
     }
     case KVRI_PHASE_SAMPLE: return poll_sample(s, now_us, out);
     case KVRI_PHASE_ENDING:
+        if (s->stats.n_boards > 1 && !kvri_lead_has_spans(s) &&
+            now_us - s->ending_us <= (uint64_t)s->plan.peer_timeout_ms * 1000u)
+            return chain; /* the answer is complete, its timeline is not */
         if (s->stats.n_boards > 1) copy_counts(s);
         out->kind = KVR_EVENT_END;
         out->position = s->n_tokens;
@@ -400,4 +406,53 @@ kvr_status kvr_session_stop(kvr_session *s) {
 void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) {
     *out = s->stats;
     out->struct_bytes = sizeof *out;
+    out->compute_us = s->trace.sum_us[KVR_SPAN_COMPUTE];
+    out->wait_prefix_us = s->trace.sum_us[KVR_SPAN_WAIT_PREFIX];
+    out->wait_send_us = s->trace.sum_us[KVR_SPAN_WAIT_SEND];
+}
+
+/* --- timeline ------------------------------------------------------------------------------------------------ */
+
+kvr_status kvr_session_set_trace(kvr_session *s, kvr_span *spans, uint32_t cap_spans) {
+    if ((spans == NULL) != (cap_spans == 0) || cap_spans > KVRI_MAX_SPANS) return KVR_ERR_ARG;
+    if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    s->trace.spans = spans;
+    s->trace.cap = cap_spans;
+    s->trace.n = s->trace.lost = 0;
+    return KVR_OK;
+}
+
+uint32_t kvr_session_get_trace(const kvr_session *s, uint64_t *out_start_us) {
+    *out_start_us = s->start_us;
+    return s->trace.n;
+}
+
+kvr_status kvr_session_get_trace_board(const kvr_session *s, uint32_t rank, kvr_trace_board *out) {
+    const kvri_partition *p = &s->chain.handover.partition;
+    const uint32_t own = s->chain.handover.rank;
+    kvr_trace_board b;
+    if (rank >= p->n_boards) return KVR_ERR_ARG;
+    memset(&b, 0, sizeof b);
+    b.struct_bytes = sizeof b;
+    b.first = p->cut[rank];
+    b.tokens = p->cut[rank + 1] - p->cut[rank];
+    b.known = 1;
+    b.n_spans = s->trace.n;
+    b.n_lost = s->trace.lost;
+    for (uint32_t r = 0; r < own && s->chain.role == KVRI_LEAD; r++) {
+        const kvri_peer *peer = &s->chain.peers[r];
+        b.n_spans -= peer->spans_kept;
+        b.n_lost -= peer->spans_got - peer->spans_kept;
+    }
+    if (rank != own) {
+        const kvri_peer *peer = &s->chain.peers[rank];
+        const int lead = s->chain.role == KVRI_LEAD;
+        b.known = lead && peer->spans_known && peer->spans.total > 0;
+        b.n_spans = lead ? peer->spans_kept : 0;
+        b.n_lost = lead ? peer->spans_got - peer->spans_kept + peer->spans.lost : 0;
+        b.clock_offset_us = lead ? peer->offset_us : 0;
+        b.clock_error_us = lead ? (peer->round_trip_us + 1) / 2 : 0;
+    }
+    *out = b;
+    return KVR_OK;
 }

@@ -25,6 +25,7 @@ struct kvr_session {
     kvr_backend backend;
     kvr_port port;
     kvri_compute compute;
+    kvri_trace trace;
     kvri_parts parts;
     kvri_phase phase;
     kvri_forward forward;
@@ -40,7 +41,7 @@ struct kvr_session {
     int32_t failed_rank;
     kvr_status drain_status; /* what poll returns once drained */
     kvr_stats stats;
-    uint64_t start_us, first_token_us;
+    uint64_t start_us, first_token_us, ending_us;
 };
 
 uint64_t kvri_session_now(const kvr_session *s);

@@ -3,16 +3,24 @@
 
     python3 tests/bench/make_model.py --type Q4_0 -o /tmp/1b-q4_0.gguf          # the 1.1B shape of TinyLlama
     python3 tests/bench/make_model.py --layers 2 --dim 64 --ffn 160 --heads 4 --kv-heads 2 --vocab 320 --type Q8_0 -o x.gguf
+    python3 tests/bench/make_model.py --like llama-7b --type F16 --hollow -o 7b.gguf       # the geometry alone, for --emulate
 
 Needs numpy and gguf (PyPI). Weights are normal with variance 1/columns, so activations keep their size through the layers.
+A hollow model has weights of zeros that no disk block stands behind: for emulated boards, which read none.
 """
 import argparse
+import os
 
 import gguf
 import numpy as np
 
 TYPES = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16,
          "Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
+
+# falcon-7b as a Llama model of the same work: its feed-forward has two matrices of 18176, three of 12128 weigh the same
+# within 0.1 %; its 71 heads share one head of keys and values.
+LIKE = {"llama-7b": dict(layers=32, dim=4096, ffn=11008, heads=32, kv_heads=32, vocab=32000),
+        "falcon-7b": dict(layers=32, dim=4544, ffn=12128, heads=71, kv_heads=1, vocab=65024)}
 
 
 def arguments():
@@ -25,11 +33,16 @@ def arguments():
     p.add_argument("--vocab", type=int, default=32000)
     p.add_argument("--ctx", type=int, default=8192)
     p.add_argument("--rope-scale", type=float, default=0.0, help="linear factor; 0 = none")
+    p.add_argument("--like", choices=LIKE, help="the shape of a known model")
+    p.add_argument("--hollow", action="store_true", help="no weights, only their places")
     p.add_argument("--tied", action="store_true")
     p.add_argument("--type", choices=TYPES, default="Q4_0")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("-o", "--out", required=True)
-    return p.parse_args()
+    a = p.parse_args()
+    for key, value in LIKE.get(a.like, {}).items():
+        setattr(a, key, value)
+    return a
 
 
 def vocabulary(n):
@@ -45,7 +58,7 @@ def main():
     rng = np.random.default_rng(a.seed)
     w = gguf.GGUFWriter(a.out, "llama")
     head_dim = a.dim // a.heads
-    w.add_name(f"random {a.type}")
+    w.add_name(f"{"hollow" if a.hollow else "random"} {a.type}")
     w.add_context_length(a.ctx)
     w.add_embedding_length(a.dim)
     w.add_block_count(a.layers)
@@ -69,11 +82,20 @@ def main():
     w.add_unk_token_id(0)
 
     def matrix(name, rows, cols):
+        if a.hollow:
+            return hollow(name, (rows, cols), TYPES[a.type])
         values = rng.standard_normal((rows, cols), dtype=np.float32) / np.sqrt(np.float32(cols))
         kind = TYPES[a.type]
         w.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
+    def hollow(name, shape, kind):
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        n_bytes = shape[0] * shape[-1] * block_bytes // block if len(shape) == 2 else shape[0] * block_bytes // block
+        w.add_tensor_info(name, shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+
     def vector(name, n):
+        if a.hollow:
+            return hollow(name, (n,), gguf.GGMLQuantizationType.F32)
         w.add_tensor(name, np.ones(n, np.float32) + 0.1 * rng.standard_normal(n, dtype=np.float32))
 
     matrix("token_embd.weight", a.vocab, a.dim)
@@ -93,8 +115,15 @@ def main():
         matrix(b + "ffn_down.weight", a.dim, a.ffn)
     w.write_header_to_file()
     w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    if a.hollow:
+        w.write_ti_data_to_file()
+        w.close()
+        sizes = [w.ggml_pad(t.nbytes, w.data_alignment) for t in w.tensors[0].values()]
+        header = w.ggml_pad(os.path.getsize(a.out), w.data_alignment)
+        os.truncate(a.out, header + sum(sizes))
+    else:
+        w.write_tensors_to_file()
+        w.close()
 
 
 main()

@@ -62,10 +62,10 @@ memory_is_what_the_plan_says() {
 every_operator_is_measured_by_itself() {
     bench --kernels --batch 16 --depth 0,32 -r 1
     must_pass
-    for op in embed rms_norm matmul rope store attention silu_mul; do
+    for op in embed norm matmul rope store attention activate; do
         [ "$(grep -c "^| prefill | $op " "$TMP/out")" -gt 0 ] || fail "no $op of a prompt"
     done
-    for op in embed rms_norm matmul rope store attention silu_mul head; do
+    for op in embed norm matmul rope store attention activate head; do
         [ "$(grep -c "^| decode  | $op " "$TMP/out")" -gt 0 ] || fail "no $op of an answer"
     done
     [ "$(grep -c '^| prefill | attention .* 32 |' "$TMP/out")" = 1 ] || fail "no attention at 32"

@@ -379,6 +379,8 @@ static void with_session(const kvr_model *model, const uint8_t *data, size_t siz
     void *mem = alloc_exact(bytes);
     FUZZ_CHECK(kvr_session_open(mem, bytes, model, &config, &backend, &port, &session, &error) == KVR_OK);
     FUZZ_CHECK(kvr_session_set_link(session, &link) == KVR_OK);
+    kvr_span spans[8];
+    FUZZ_CHECK(kvr_session_set_trace(session, spans, 8) == KVR_OK);
     if (lead) start_lead(session);
     else FUZZ_CHECK(kvr_session_serve(session) == KVR_OK);
     play(session, &w, data + 1, size - 1);
@@ -413,6 +415,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     kvri_job_get(data, (uint32_t)size, &job);
     kvri_hello_get(data, (uint32_t)size, &hello);
     kvri_report_get(data, (uint32_t)size, &report);
+    kvri_spans head;
+    const uint32_t n_spans = size < KVRI_SPANS_FIXED ? 0 : ((uint32_t)size - KVRI_SPANS_FIXED) / KVRI_SPAN_BYTES;
+    kvr_span span;
+    if (kvri_spans_get(data, (uint32_t)size, n_spans, &head) == KVR_OK)
+        for (uint32_t i = 0; i < n_spans; i++) kvri_span_get(data, i, &span);
 
     kvr_model *model;
     void *mem = alloc_exact((size_t)model_info.state_bytes);

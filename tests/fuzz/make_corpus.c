@@ -174,7 +174,7 @@ static void put_job(gguf_bytes *out, uint8_t epoch) {
     static const int32_t ids[3] = {3, 4, 5};
     uint8_t payload[KVRI_JOB_FIXED + 7 * 4];
     const uint8_t recipe[7] = {KVRI_FRAME_JOB, 2, epoch, 0, 0, 0, 0};
-    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, "loop:2", cuts, ids, 3, payload));
+    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, 0, "loop:2", cuts, ids, 3, payload));
 }
 
 static void save_helper(void) {
@@ -199,6 +199,18 @@ static void save_helper(void) {
     save_entries("frame/helper.bin", &out);
 }
 
+/* Two spans at once, then the third. */
+static void put_spans(gguf_bytes *out, uint32_t mode, uint8_t rank) {
+    const kvr_span spans[3] = {{.to_us = 9, .layer = 1}, {.from_us = 7}, {.to_us = 3, .kind = KVR_SPAN_TRANSFER}};
+    const kvri_spans head = {3, 1};
+    uint8_t payload[KVRI_SPANS_FIXED + 2 * KVRI_SPAN_BYTES];
+    for (uint8_t at = 0; at < 3; at = (uint8_t)(at + 2)) {
+        const uint8_t count = at == 0 ? 2 : 1;
+        const uint8_t recipe[7] = {KVRI_FRAME_SPANS, rank, 0, 0, at, count, 0};
+        put_entry(out, mode | RECIPE | ECHO, recipe, payload, kvri_spans_put(&head, spans + at, count, payload));
+    }
+}
+
 /* The helpers' side: both say hello, are ready; rank 1 hands over 6 tokens of 2 layers. */
 static void save_lead(void) {
     gguf_bytes out = {NULL, 0, 0};
@@ -209,6 +221,7 @@ static void save_lead(void) {
         for (uint8_t piece = 0; piece < 4; piece++)
             put_kv(&out, POLL_4 | ECHO, 1, 0, layer, (uint8_t)(piece / 2 * 3 + piece % 2 * 2), piece % 2 == 0 ? 2 : 1);
     for (uint8_t rank = 0; rank < 2; rank++) put_report(&out, POLL_16, rank, KVRI_STAGE_DONE, KVR_OK);
+    for (uint8_t rank = 0; rank < 2; rank++) put_spans(&out, POLL_16, rank);
     save_entries("frame/lead.bin", &out);
 
     gguf_put_le(&out, 1, 1);

@@ -68,7 +68,7 @@ static void the_header_lies_as_documented_whatever_the_machine(void **state) {
     f.epoch = 0x01020304;
     f.rank = 5;
     kvri_frame_seal(&f, bytes);
-    static const uint8_t start[24] = {'K',  'V',  'R',  'F',  1, 0, 3, 0, 0x88, 0x77, 0x66, 0x55,
+    static const uint8_t start[24] = {'K',  'V',  'R',  'F',  2, 0, 3, 0, 0x88, 0x77, 0x66, 0x55,
                                       0x44, 0x33, 0x22, 0x11, 4, 3, 2, 1, 5,    0,    0,    0};
     assert_memory_equal(bytes, start, sizeof start);
 }
@@ -185,12 +185,16 @@ static void a_report_is_read_as_written_but_printable(void **state) {
     in.stage = KVRI_STAGE_FAILED;
     in.status = KVR_ERR_DEVICE;
     in.progress = 99;
+    in.echo_us = 0x123456789abcull;
+    in.heard_us = 77;
     strcpy(in.text, "a\nb\x1b[2J\xff");
     assert_int_equal(kvri_report_put(&in, payload), KVRI_REPORT_BYTES);
     assert_int_equal(kvri_report_get(payload, KVRI_REPORT_BYTES, &out), KVR_OK);
     assert_int_equal(out.stage, KVRI_STAGE_FAILED);
     assert_int_equal(out.status, KVR_ERR_DEVICE);
     assert_int_equal(out.progress, 99);
+    assert_int_equal(out.echo_us, in.echo_us);
+    assert_int_equal(out.heard_us, 77);
     assert_string_equal(out.text, "a?b?[2J?");
 }
 
@@ -203,10 +207,10 @@ static void a_text_without_an_end_is_refused(void **state) {
     static const uint32_t cuts[3] = {0, 1, 2};
     kvri_hello_put(&h, hello);
     kvri_report_put(&r, report);
-    kvri_job_put(0, 2, "loop:1", cuts, NULL, 0, job);
+    kvri_job_put(0, 2, 0, "loop:1", cuts, NULL, 0, job);
     memset(hello + 28, 'x', KVR_ADDRESS_CAP);
     memset(report + 12, 'x', KVRI_REPORT_TEXT);
-    memset(job + 8, 'x', KVR_ADDRESS_CAP);
+    memset(job + 12, 'x', KVR_ADDRESS_CAP);
     assert_int_equal(kvri_hello_get(hello, sizeof hello, &h), KVR_ERR_FRAME);
     assert_int_equal(kvri_report_get(report, sizeof report, &r), KVR_ERR_FRAME);
     assert_int_equal(kvri_job_get(job, sizeof job, &j), KVR_ERR_FRAME);
@@ -218,15 +222,60 @@ static void a_job_is_read_as_written(void **state) {
     static const int32_t ids[2] = {70000, 12};
     uint8_t payload[KVRI_JOB_FIXED + 16 + 8];
     kvri_job job;
-    const uint32_t n = kvri_job_put(1, 3, "tcp://[::1]:7001", cuts, ids, 2, payload);
+    const uint32_t n = kvri_job_put(1, 3, KVRI_JOB_TRACED, "tcp://[::1]:7001", cuts, ids, 2, payload);
     assert_int_equal(n, sizeof payload);
     assert_int_equal(kvri_job_get(payload, n, &job), KVR_OK);
     assert_int_equal(job.rank, 1);
     assert_int_equal(job.n_boards, 3);
+    assert_int_equal(job.flags, KVRI_JOB_TRACED);
     assert_string_equal(job.next, "tcp://[::1]:7001");
     assert_int_equal(job.n_ids, 2);
     assert_ptr_equal(job.cuts, payload + KVRI_JOB_FIXED);
     assert_ptr_equal(job.ids, payload + KVRI_JOB_FIXED + 16);
+}
+
+static void spans_are_read_as_written(void **state) {
+    (void)state;
+    const kvr_span in[2] = {{.from_us = 5, .to_us = UINT64_MAX, .bytes = 9, .layer = 31, .kind = KVR_SPAN_TRANSFER},
+                            {.from_us = 1, .to_us = 2, .layer = 3, .kind = KVR_SPAN_WAIT_SEND, .rank = 7}};
+    const kvri_spans head = {40, 3};
+    kvri_spans out;
+    kvr_span span;
+    uint8_t payload[KVRI_SPANS_FIXED + 2 * KVRI_SPAN_BYTES];
+    assert_int_equal(kvri_spans_put(&head, in, 2, payload), sizeof payload);
+    assert_int_equal(kvri_spans_get(payload, sizeof payload, 2, &out), KVR_OK);
+    assert_int_equal(out.total, 40);
+    assert_int_equal(out.lost, 3);
+    assert_int_equal(kvri_span_get(payload, 0, &span), KVR_OK);
+    assert_int_equal(span.from_us, 5);
+    assert_true(span.to_us == UINT64_MAX);
+    assert_int_equal(span.bytes, 9);
+    assert_int_equal(span.layer, 31);
+    assert_int_equal(span.kind, KVR_SPAN_TRANSFER);
+    assert_int_equal(kvri_span_get(payload, 1, &span), KVR_OK);
+    assert_int_equal(span.to_us, 2);
+    assert_int_equal(span.rank, 0); /* the frame's header says whose they are */
+}
+
+static void spans_of_a_wrong_length_count_or_kind_are_refused(void **state) {
+    (void)state;
+    const kvr_span in[2] = {{.kind = KVR_SPAN_KINDS}, {.kind = 0}};
+    kvri_spans head = {2, 0};
+    kvr_span span;
+    uint8_t payload[KVRI_SPANS_FIXED + 2 * KVRI_SPAN_BYTES];
+    const uint32_t bytes = kvri_spans_put(&head, in, 2, payload);
+    for (uint32_t n = 0; n <= bytes; n++) {
+        fenced f = fenced_copy(payload, n);
+        const int whole = n >= KVRI_SPANS_FIXED && (n - KVRI_SPANS_FIXED) % KVRI_SPAN_BYTES == 0;
+        const uint32_t count = whole ? (n - KVRI_SPANS_FIXED) / KVRI_SPAN_BYTES : 1;
+        assert_int_equal(kvri_spans_get(f.at, n, count, &head), whole ? KVR_OK : KVR_ERR_FRAME);
+        assert_int_equal(kvri_spans_get(f.at, n, count + 1, &head), KVR_ERR_FRAME);
+        fenced_free(&f);
+    }
+    assert_int_equal(kvri_span_get(payload, 0, &span), KVR_ERR_FRAME);
+    head.total = KVRI_MAX_SPANS + 1;
+    kvri_spans_put(&head, in, 2, payload);
+    assert_int_equal(kvri_spans_get(payload, bytes, 2, &head), KVR_ERR_FRAME);
 }
 
 static void payloads_of_a_wrong_length_are_refused(void **state) {
@@ -237,7 +286,7 @@ static void payloads_of_a_wrong_length_are_refused(void **state) {
     kvri_hello h;
     kvri_report r;
     kvri_job j;
-    const uint32_t job_bytes = kvri_job_put(1, 3, "loop:2", cuts, ids, 2, bytes);
+    const uint32_t job_bytes = kvri_job_put(1, 3, 0, "loop:2", cuts, ids, 2, bytes);
     for (uint32_t n = 0; n < 300; n++) {
         fenced f = fenced_copy(bytes, n);
         if (n != KVRI_HELLO_BYTES) assert_int_equal(kvri_hello_get(f.at, n, &h), KVR_ERR_FRAME);
@@ -323,6 +372,8 @@ int main(void) {
         cmocka_unit_test(a_report_is_read_as_written_but_printable),
         cmocka_unit_test(a_text_without_an_end_is_refused),
         cmocka_unit_test(a_job_is_read_as_written),
+        cmocka_unit_test(spans_are_read_as_written),
+        cmocka_unit_test(spans_of_a_wrong_length_count_or_kind_are_refused),
         cmocka_unit_test(payloads_of_a_wrong_length_are_refused),
         cmocka_unit_test(a_job_with_an_impossible_rank_or_board_count_is_refused),
         cmocka_unit_test(random_payloads_never_lead_outside_their_bytes),

@@ -13,6 +13,7 @@
 #include "kvr/kvr_loop.h"
 #include "kvr/kvr_session.h"
 #include "kvr/kvr_text.h"
+#include "kvr/kvr_trace.h"
 #include "kvr/kvr_version.h"
 
 #endif

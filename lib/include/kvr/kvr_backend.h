@@ -199,6 +199,9 @@ typedef struct kvr_backend {
     kvr_status (*flush)(void *user);
     /* Optional: text and native code of the last failure of an operator. */
     void (*explain)(void *user, kvr_error *error);
+    /* 1: takes time but computes nothing, its keys and values have no content: boards refuse to share a prompt with
+     * such a one unless they are of this kind too. */
+    uint32_t is_emulated;
 } kvr_backend;
 
 #ifdef __cplusplus

@@ -72,7 +72,8 @@ typedef struct kvr_stats {
     uint64_t ttft_us;                         /* prompt() to the first token known */
     uint64_t decode_us;                       /* first token to the last one */
     uint64_t connect_us;                      /* part of ttft: until all boards were ready */
-    uint64_t wait_prefix_us, wait_send_us;    /* while nothing could be computed */
+    uint64_t compute_us;                      /* the device worked on the prompt */
+    uint64_t wait_prefix_us, wait_send_us;    /* it was idle: for keys and values to come; for the last ones to leave */
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
 } kvr_stats;
 
