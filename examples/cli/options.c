@@ -148,7 +148,7 @@ static const option_row TABLE[] = {
     {OPT_PAPER_BOARD, 0, "board", "NAME", VALUE_TEXT, AT(paper_board), 0, 0,
      "profile of all boards (default a100)"},
     {OPT_PAPER_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 1048576,
-     "tokens per operator call (default 4096)"},
+     "tokens per operator call (default: a chunk at once)"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
 };
 #define N_ROWS (sizeof TABLE / sizeof TABLE[0])
