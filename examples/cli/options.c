@@ -132,6 +132,11 @@ static const option_row TABLE[] = {
     {OPT_TABLE, 0, "table", "FILE", VALUE_TEXT, AT(table), 0, 0, "take the partition from such a table"},
     {OPT_TABLE_OUT, 'o', "output", "FILE", VALUE_TEXT, AT(table_out), 0, 0,
      "where --search and --measure write (default: stdout)"},
+    {OPT_PROFILE, 0, "profile", "NAME,...", VALUE_TEXT, AT(profile), 0, 0,
+     "cut the prompt by what the boards can do, and leave out those that do not help: profiles\n('kvr plan --measure' "
+     "writes them), one for all boards or one for each, this one last"},
+    {OPT_RUN_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
+     "with --profile: what the boards send through (default: loopback for --local-boards, else 1gbit)"},
     {OPT_MEASURE, 0, "measure", NULL, VALUE_FLAG, AT(measure), 0, 0,
      "time this board with this model and write its profile (default -p: 64 to 1024)"},
     {OPT_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0, "name in the measured profile (default this-board)"},
