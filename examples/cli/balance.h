@@ -7,9 +7,9 @@
 #include "chain.h"
 
 /*
- * After chain_fill_prompt: when --profile is given and --partition is not, searches the partition for this prompt, puts
- * the boards worth using first in the chain and sets prompt->n_boards and prompt->partition (which points to out_sizes).
- * Says what it decided when -v is given. An exit code, with a sentence.
+ * After chain_fill_prompt, with --profile: predicts the prompt (c->expected_us). When --partition is not given, searches the
+ * partition for it, puts the boards worth using first in the chain and sets prompt->n_boards and prompt->partition (which
+ * points to out_sizes). An exit code, with a sentence.
  */
 int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t out_sizes[KVR_MAX_BOARDS]);
 
