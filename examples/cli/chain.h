@@ -10,6 +10,7 @@ typedef struct chain {
     engine e;
     boards local;      /* helpers that this process started */
     uint32_t n_boards; /* with this one */
+    double expected_us; /* predicted time to the first token of the last prompt; 0 = not predicted */
     uint32_t n_cores;  /* held to so many cores; 0 = not held */
     char *remote;      /* copy of --boards, cut into addresses */
     const char *addresses[BOARDS_CAP_HELPERS];

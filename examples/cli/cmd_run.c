@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "balance.h"
 #include "chain.h"
 #include "commands.h"
 #include "say.h"
@@ -22,7 +23,8 @@ static const option_id ACCEPTS[] = {
     OPT_BOARD_CORES, OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_PARTITION, OPT_TIMEOUT,   OPT_START_TIMEOUT,
     OPT_VERBOSE,     OPT_TEMP,    OPT_TOP_K,       OPT_TOP_P,     OPT_MIN_P,     OPT_REPEAT_PENALTY,
     OPT_REPEAT_LAST, OPT_SEED,    OPT_IGNORE_EOS,  OPT_SPECIAL,   OPT_PRINT_IDS, OPT_STATS_JSON,
-    OPT_TRACE,       OPT_TIMELINE, OPT_EMULATE, OPT_END};
+    OPT_TRACE,       OPT_TIMELINE, OPT_EMULATE,    OPT_PROFILE,   OPT_RUN_LINK,  OPT_PROFILES,
+    OPT_END};
 
 enum { DEFAULT_NEW_TOKENS = 128 };
 
@@ -79,6 +81,9 @@ static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_i
     prompt.ignore_eos = opt->ignore_eos;
     fill_sampling(opt, &prompt.sampling);
     chain_fill_prompt(c, opt, &prompt);
+    uint32_t sizes[KVR_MAX_BOARDS];
+    int code = balance_prompt(c, opt, &prompt, sizes);
+    if (code != EXIT_OK) return code;
     out.model = c->e.model;
     out.print_ids = opt->print_ids != 0;
     out.piece_cap = kvr_text_piece_cap(c->e.model) + 4;
@@ -86,7 +91,7 @@ static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_i
     if (out.piece == NULL) return say_error("not enough memory for a piece of text: end other programs");
     /* an SPM vocabulary drops the space before the first word of a text; here the text goes on */
     out.stream.started = 1;
-    int code = chain_answer(c, &prompt, on_event, &out);
+    code = chain_answer(c, &prompt, on_event, &out);
     if (out.n > 0) print_rest(&out);
     free(out.piece);
     if (code != EXIT_OK || say_flush_output() != 0) return code;

@@ -138,6 +138,11 @@ static const option_row TABLE[] = {
     {OPT_TABLE, 0, "table", "FILE", VALUE_TEXT, AT(table), 0, 0, "take the partition from such a table"},
     {OPT_TABLE_OUT, 'o', "output", "FILE", VALUE_TEXT, AT(table_out), 0, 0,
      "where --search and --measure write (default: stdout)"},
+    {OPT_PROFILE, 0, "profile", "NAME,...", VALUE_TEXT, AT(profile), 0, 0,
+     "cut the prompt by what the boards can do, and leave out those that do not help: profiles\n('kvr plan --measure' "
+     "writes them), one for all boards or one for each, this one last"},
+    {OPT_RUN_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
+     "with --profile: what the boards send through (default: loopback for --local-boards, else 1gbit)"},
     {OPT_MEASURE, 0, "measure", NULL, VALUE_FLAG, AT(measure), 0, 0,
      "time this board with this model and write its profile (default -p: 64 to 1024)"},
     {OPT_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0, "name in the measured profile (default this-board)"},
@@ -154,7 +159,7 @@ static const option_row TABLE[] = {
     {OPT_PAPER_BOARD, 0, "board", "NAME", VALUE_TEXT, AT(paper_board), 0, 0,
      "profile of all boards (default a100)"},
     {OPT_PAPER_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 1048576,
-     "tokens per operator call (default 4096)"},
+     "tokens per operator call (default: a chunk at once)"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
 };
 #define N_ROWS (sizeof TABLE / sizeof TABLE[0])

@@ -68,6 +68,8 @@ typedef enum option_id {
     OPT_SEARCH,
     OPT_TABLE,
     OPT_TABLE_OUT,
+    OPT_PROFILE,
+    OPT_RUN_LINK,
     OPT_MEASURE,
     OPT_NAME,
     OPT_PAPER,
@@ -109,7 +111,7 @@ typedef struct options {
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */
-    const char *profiles, *link, *table, *table_out, *name, *paper_models, *paper_board;
+    const char *profiles, *profile, *link, *table, *table_out, *name, *paper_models, *paper_board;
     number_list plan_prompt, paper_boards;
     uint32_t search, measure, paper;
 } options;

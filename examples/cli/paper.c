@@ -21,7 +21,7 @@ static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPE
 #define DEFAULT_MODELS "llama-7b,falcon-7b"
 #define DEFAULT_LINKS "paper-fast,paper-slow,paper-slow-unsteady"
 #define DEFAULT_BOARD "a100"
-#define DEFAULT_BATCH 4096u
+#define DEFAULT_BATCH (1u << 20) /* a chunk at once */
 #define N_SEEDS 16u
 static const number_list DEFAULT_BOARDS = {3, {2, 4, 8}};
 static const number_list DEFAULT_PROMPTS = {5, {1024, 2048, 4096, 8192, 16384}};

@@ -42,6 +42,9 @@ void statistics_print(const chain *c, const kvr_prompt *prompt) {
     get_stats(c, &stats);
     fprintf(stderr, "prompt   %u tokens, first token after %.1f ms (%.2f tokens/s)\n", stats.n_prompt_tokens,
             ms(stats.ttft_us), per_second(stats.n_prompt_tokens, stats.ttft_us));
+    if (c->expected_us > 0)
+        fprintf(stderr, "expected %.1f ms by the profiles, predicted / measured %.2f\n", c->expected_us / 1e3,
+                stats.ttft_us > 0 ? c->expected_us / (double)stats.ttft_us : 0);
     fprintf(stderr, "answer   %u tokens, %.2f tokens/s\n", stats.n_new_tokens, statistics_decode_rate(&stats));
     fprintf(stderr, "boards   %u, partition ", prompt->n_boards > 1 ? prompt->n_boards : 1);
     print_partition(stderr, prompt);
@@ -70,6 +73,7 @@ int statistics_write_json(const chain *c, const kvr_prompt *prompt, const char *
             stats.n_prompt_tokens, stats.n_new_tokens);
     fprintf(file, "  \"ttft_ms\": %.3f,\n  \"prompt_tokens_per_s\": %.3f,\n  \"decode_ms\": %.3f,\n", ms(stats.ttft_us),
             per_second(stats.n_prompt_tokens, stats.ttft_us), ms(stats.decode_us));
+    if (c->expected_us > 0) fprintf(file, "  \"expected_ttft_ms\": %.3f,\n", c->expected_us / 1e3);
     fprintf(file, "  \"decode_tokens_per_s\": %.3f,\n  \"connect_ms\": %.3f,\n", statistics_decode_rate(&stats),
             ms(stats.connect_us));
     fprintf(file, "  \"compute_ms\": %.3f,\n", ms(stats.compute_us));

@@ -70,14 +70,16 @@ kvr_status kvr_board_profile_fit(const kvr_geometry *geometry, const kvr_cost_sa
             for (int k = 0; k < UNKNOWNS; k++) a[i][k] += row[i] * weight * row[k] * weight;
         }
     }
-    /* A time below zero is noise: without it the others are found again. Each round drops one at least. */
+    /* A time below zero is noise: without it the others are found again. Products with weights are always there; when
+     * noise says otherwise, attention has taken their part. Each round drops one. */
     for (int round = 0; round < UNKNOWNS; round++) {
-        int lowest = -1;
+        int out = -1;
         if (!solve(a, right, is_free, x)) return KVR_ERR_ARG;
         for (int i = 0; i < UNKNOWNS; i++)
-            if (is_free[i] && x[i] < 0 && (lowest < 0 || x[i] * weight_of(a, i) < x[lowest] * weight_of(a, lowest))) lowest = i;
-        if (lowest < 0) break;
-        is_free[lowest] = 0;
+            if (i != DENSE && is_free[i] && x[i] < 0 && (out < 0 || x[i] * weight_of(a, i) < x[out] * weight_of(a, out))) out = i;
+        if (out < 0 && x[DENSE] <= 0) out = is_free[ATTENTION] ? ATTENTION : is_free[CALL] ? CALL : is_free[PROMPT] ? PROMPT : -1;
+        if (out < 0) break;
+        is_free[out] = 0;
     }
     if (!(x[DENSE] > 0)) return KVR_ERR_ARG;
     profile->dense_gmacs = 1 / x[DENSE];

@@ -56,19 +56,26 @@ static uint64_t keys_until(uint64_t q, uint64_t t) {
     return t * t * (k * (k + 1) / 2) + q % t * t * (k + 1);
 }
 
-static uint64_t products_of(uint32_t first, uint32_t n, uint32_t key_end, uint32_t tile) {
-    if (tile == 0) return (uint64_t)n * key_end;
+/* Without skipping every query meets all keys up to the end of its micro-batch: the operator is told no more of them. */
+static uint64_t rectangles(uint64_t first, uint64_t n, uint64_t batch) {
+    const uint64_t whole = n / batch;
+    return batch * (whole * first + batch * (whole * (whole + 1) / 2)) + n % batch * (first + n);
+}
+
+static uint64_t products_of(uint32_t first, uint32_t n, uint32_t tile, uint32_t batch) {
+    if (tile == 0) return rectangles(first, n, batch);
     const uint64_t end = (uint64_t)first + n, t = tile;
     uint64_t pairs = keys_until(end, t) - keys_until(first, t);
-    const uint64_t last_tile = (uint64_t)key_end / t * t; /* its squares end with the keys, not with the tile */
-    if (key_end % t != 0 && end > last_tile) pairs -= (end - (first > last_tile ? first : last_tile)) * (last_tile + t - key_end);
+    const uint64_t last_tile = end / t * t; /* its squares end with the keys, not with the tile */
+    if (end % t != 0) pairs -= (end - (first > last_tile ? first : last_tile)) * (last_tile + t - end);
     return pairs;
 }
 
-kvri_share kvri_share_of(const kvri_costs *c, uint32_t first, uint32_t n, uint32_t key_end, uint32_t tile,
+kvri_share kvri_share_of(const kvri_costs *c, uint32_t first, uint32_t n, uint32_t square, uint32_t tile,
                          uint32_t batch_tokens) {
+    const uint32_t key_end = square != 0 ? square : first + n;
     kvri_share s;
-    s.products = products_of(first, n, key_end, tile);
+    s.products = square != 0 ? (uint64_t)n * square : products_of(first, n, tile, batch_tokens);
     s.kv_us = half_us(c, n, batch_tokens, c->kv_token_us, c->kv_floor_us);
     s.attend_us = half_us(c, n, batch_tokens, c->rest_token_us, c->rest_floor_us) + (double)s.products * c->pair_us;
     s.last_us = call_us(c, 1, c->rest_token_us, c->rest_floor_us) + key_end * c->pair_us;
@@ -76,7 +83,7 @@ kvri_share kvri_share_of(const kvri_costs *c, uint32_t first, uint32_t n, uint32
 }
 
 double kvri_single_us(const kvri_costs *c, uint32_t n_tokens, uint32_t tile, uint32_t n_layers, uint32_t batch_tokens) {
-    const kvri_share s = kvri_share_of(c, 0, n_tokens, n_tokens, tile, batch_tokens);
+    const kvri_share s = kvri_share_of(c, 0, n_tokens, 0, tile, batch_tokens);
     return c->prompt_us + n_layers * s.kv_us + (n_layers - 1) * s.attend_us + s.last_us + c->head_us;
 }
 
@@ -246,8 +253,8 @@ double kvri_sim_run(kvri_sim *sim, const uint32_t *sizes, kvr_cost_span_fn span)
         const uint32_t end = sim->first[r] + sizes[r];
         kvr_cost_rank *rank = &sim->ranks[r];
         sim->first[r + 1] = end;
-        sim->shares[r] = kvri_share_of(&sim->costs[r], sim->first[r], sizes[r], square ? C : end,
-                                       square ? 0 : sim->costs[r].tile, sim->batch_tokens);
+        sim->shares[r] = kvri_share_of(&sim->costs[r], sim->first[r], sizes[r], square ? C : 0, sim->costs[r].tile,
+                                       sim->batch_tokens);
         sim->wires[r] = wire_of(sim, r);
         memset(rank, 0, sizeof *rank);
         rank->first = sim->first[r];

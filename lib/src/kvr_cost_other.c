@@ -105,7 +105,7 @@ double kvri_cost_tensor(kvri_sim *sim, kvr_cost_span_fn span) {
             part.rest_token_us /= P;
             part.rest_floor_us /= P;
             part.pair_us *= heads;
-            const kvri_share s = kvri_share_of(&part, 0, C, C, part.tile, sim->batch_tokens);
+            const kvri_share s = kvri_share_of(&part, 0, C, 0, part.tile, sim->batch_tokens);
             const double head_us = last ? part.head_us / P : 0;
             const double us = s.kv_us + (last ? s.last_us : s.attend_us) + head_us;
             sim->ranks[r].compute_us += us;

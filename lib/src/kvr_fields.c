@@ -117,6 +117,7 @@ static int set_field(const kvri_field *f, kvri_word value, void *into) {
     switch (f->kind) {
     case KVRI_FIELD_TEXT:
         kvri_copy_printable(place, f->cap, value.at, value.n);
+        for (size_t n = strlen(place); n > 0 && place[n - 1] == ' '; n--) place[n - 1] = '\0'; /* where it was cut */
         return value.n != 0;
     case KVRI_FIELD_U32:
         if (!kvri_word_u32(value, &whole) || whole < f->low || whole > f->high) return 0;

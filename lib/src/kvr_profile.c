@@ -83,6 +83,15 @@ kvr_status kvr_geometry_read(const char *text, size_t bytes, kvr_geometry *out, 
     return KVR_OK;
 }
 
+/* Weights of a model of this shape, norms and biases aside. */
+static double weights_of(const kvr_model_info *i, double ffn_products) {
+    const double M = i->model_dim;
+    const double layer = M * i->head_dim * (2.0 * i->n_heads + 2.0 * i->n_kv_heads) + ffn_products * M * i->ffn_dim;
+    return i->n_layers * layer + (i->tied_head ? 1 : 2) * M * i->n_vocab;
+}
+
+static double distance(double a, double b) { return a > b ? a - b : b - a; }
+
 kvr_status kvr_geometry_of(const kvr_model_info *info, kvr_geometry *out) {
     if (info->n_layers == 0 || info->n_params == 0) return KVR_ERR_UNSUPPORTED;
     memset(out, 0, sizeof *out);
@@ -96,7 +105,9 @@ kvr_status kvr_geometry_of(const kvr_model_info *info, kvr_geometry *out) {
     out->n_kv_heads = info->n_kv_heads;
     out->head_dim = info->head_dim;
     out->n_vocab = info->n_vocab;
-    out->ffn_products = 3;
+    /* with or without a gate: a whole matrix per layer, so the number of weights tells */
+    const double n = (double)info->n_params;
+    out->ffn_products = distance(weights_of(info, 2), n) < distance(weights_of(info, 3), n) ? 2 : 3;
     out->weight_bytes = (double)info->weight_bytes / (double)info->n_params;
     return KVR_OK;
 }

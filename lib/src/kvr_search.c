@@ -9,6 +9,8 @@
 
 #define MODULE "search"
 #define MAX_ROUNDS 6       /* passes over all pairs at one step size */
+#define MAX_PASSES 4       /* from coarse to fine */
+#define WORTH_A_PASS 0.998 /* the last one gained so much */
 #define BETTER (1 - 1e-9)  /* smaller gains are rounding */
 #define SMOOTH 0.002       /* weight of the boards' balance beside TTFT; see score() */
 #define FEWER_WINS 1.001   /* a board that saves less stays out */
@@ -52,7 +54,7 @@ static void round_shares(const double *weights, uint32_t n_boards, uint32_t n_to
  * what the lead gets (it waits longest, but computes little of the last layer). Leaves the best in sim->best. */
 static double coarse(kvri_sim *sim) {
     static const double slopes[] = {0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, -0.2, -0.5};
-    static const double leads[] = {1, 0.5, 0.75, 1.2, 1.5};
+    static const double leads[] = {1, 0.5, 0.75, 1.25, 1.6, 2.5};
     const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
     double best = -1;
     if (P == 1) {
@@ -125,9 +127,13 @@ static double refine(kvri_sim *sim, double best) {
     const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
     if (P == 1) return kvri_sim_run(sim, sim->best, NULL);
     memcpy(sim->trial, sim->best, P * sizeof *sim->trial);
-    uint32_t step = 1;
-    while (step < C / (4 * P)) step *= 2;
-    for (const uint32_t finest = C / 4096 + 1; step >= finest; step /= 2) refine_step(sim, step, &best);
+    uint32_t coarsest = 1;
+    while (coarsest < C / (4 * P)) coarsest *= 2;
+    for (uint32_t pass = 0; pass < MAX_PASSES; pass++) {
+        const double before = best;
+        for (uint32_t step = coarsest; step >= C / 4096 + 1; step /= 2) refine_step(sim, step, &best);
+        if (best > before * WORTH_A_PASS) break;
+    }
     return kvri_sim_run(sim, sim->best, NULL);
 }
 

@@ -14,8 +14,6 @@ static kvr_status read_row(kvri_word rest, kvr_table *t, uint32_t *n_tokens, uin
     kvri_word word;
     uint32_t tokens = 0;
     uint64_t sum = 0;
-    if (t->n_boards == 0)
-        return kvri_fail(error, KVR_ERR_CORRUPT, MODULE, "a row before the line 'boards'; the file was edited: search again");
     if (t->n_rows == KVR_TABLE_ROWS) return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "too many rows", KVR_TABLE_ROWS, 0);
     if (!kvri_word_next(&rest, &word) || !kvri_word_u32(word, &tokens) || tokens == 0)
         return kvri_fail(error, KVR_ERR_CORRUPT, MODULE, "a row must begin with its prompt tokens");
@@ -65,6 +63,8 @@ kvr_status kvr_table_read(const char *text, size_t bytes, void *work, size_t wor
         }
         if (!kvri_word_is(key, "row"))
             return kvri_fail_s(error, KVR_ERR_KEY, MODULE, "no line of this file; remove it", key.at, key.n);
+        if (t.n_boards == 0)
+            return kvri_fail(error, KVR_ERR_CORRUPT, MODULE, "a row before the line 'boards'; the file was edited: search again");
         const uint64_t need = (KVR_TABLE_ROWS + (uint64_t)(t.n_rows + 1) * t.n_boards) * sizeof *sizes;
         if (need > work_bytes)
             return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "give more working memory for the rows", need, work_bytes);

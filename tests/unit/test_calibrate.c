@@ -61,6 +61,23 @@ static void times_come_back_within_the_noise(void **state) {
     rig_end(&rig);
 }
 
+/* A machine with other things to do: a profile, however coarse, rather than none. */
+static void wild_noise_still_gives_a_profile(void **state) {
+    (void)state;
+    cost_rig rig;
+    kvr_cost_sample samples[N];
+    rig_edge(&rig, 1, 64);
+    for (uint32_t pattern = 0; pattern < 1u << N; pattern++) {
+        kvr_board_profile p = rig.board[0];
+        take_samples(&rig, samples, 0);
+        for (int i = 0; i < N; i++)
+            if (pattern & 1u << i) samples[i].ttft_us *= 3;
+        assert_int_equal(kvr_board_profile_fit(&rig.geometry, samples, N, &p), KVR_OK);
+        assert_true(p.dense_gmacs > 0 && p.attention_gmacs > 0 && p.call_us >= 0 && p.prompt_us >= 0);
+    }
+    rig_end(&rig);
+}
+
 static void what_takes_no_time_does_not_become_negative(void **state) {
     (void)state;
     cost_rig rig;
@@ -97,6 +114,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_profile_is_found_again_from_its_own_times),
         cmocka_unit_test(times_come_back_within_the_noise),
+        cmocka_unit_test(wild_noise_still_gives_a_profile),
         cmocka_unit_test(what_takes_no_time_does_not_become_negative),
         cmocka_unit_test(too_few_or_impossible_samples_are_refused),
     };

@@ -147,6 +147,21 @@ static void products_of_tiles_are_those_of_a_plain_count(void **state) {
     }
 }
 
+static void without_skipping_each_call_meets_the_keys_up_to_its_own_end(void **state) {
+    (void)state;
+    static const uint32_t sizes[2] = {11, 30};
+    cost_rig rig;
+    kvr_cost_rank ranks[2];
+    rig_tiny(&rig, 2, 41);
+    rig.job.batch_tokens = 8;
+    rig_run(&rig, KVR_COST_CHAIN, sizes, ranks);
+    assert_int_equal(ranks[0].products, 8 * 8 + 3 * 11);
+    assert_int_equal(ranks[1].products, 8 * 19 + 8 * 27 + 8 * 35 + 6 * 41);
+    rig_run(&rig, KVR_COST_TSP, sizes, ranks);
+    assert_int_equal(ranks[1].products, 30 * 41);
+    rig_end(&rig);
+}
+
 static void a_chain_of_one_is_the_single_board(void **state) {
     (void)state;
     cost_rig rig;
@@ -340,6 +355,7 @@ int main(void) {
         cmocka_unit_test(the_ring_takes_one_step_less_than_boards),
         cmocka_unit_test(entries_moved_equal_the_formulas),
         cmocka_unit_test(products_of_tiles_are_those_of_a_plain_count),
+        cmocka_unit_test(without_skipping_each_call_meets_the_keys_up_to_its_own_end),
         cmocka_unit_test(a_chain_of_one_is_the_single_board),
         cmocka_unit_test(bounds_lie_below_and_free_links_are_never_slower),
         cmocka_unit_test(spans_add_up_to_the_ranks_sums_and_do_not_overlap),

@@ -178,6 +178,33 @@ static void a_vocabulary_only_file_has_no_geometry(void **state) {
     assert_true(g.weight_bytes == 0.5);
 }
 
+static void a_gate_is_known_by_the_number_of_weights(void **state) {
+    (void)state;
+    kvr_model_info info;
+    kvr_geometry g;
+    memset(&info, 0, sizeof info);
+    info.n_layers = 32;
+    info.model_dim = 4544;
+    info.ffn_dim = 18176;
+    info.n_heads = 71;
+    info.n_kv_heads = 1;
+    info.head_dim = 64;
+    info.n_vocab = 65024;
+    info.tied_head = 1;
+    info.n_params = 6921720704; /* Falcon 7B */
+    assert_int_equal(kvr_geometry_of(&info, &g), KVR_OK);
+    assert_int_equal(g.ffn_products, 2);
+    info.model_dim = 4096;
+    info.ffn_dim = 11008;
+    info.n_heads = info.n_kv_heads = 32;
+    info.head_dim = 128;
+    info.n_vocab = 32000;
+    info.tied_head = 0;
+    info.n_params = 6738415616; /* Llama 2 7B */
+    assert_int_equal(kvr_geometry_of(&info, &g), KVR_OK);
+    assert_int_equal(g.ffn_products, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_board_is_read_and_written_back),
@@ -188,6 +215,7 @@ int main(void) {
         cmocka_unit_test(text_that_ends_anywhere_is_never_read_beyond),
         cmocka_unit_test(numbers_are_read_as_the_c_library_reads_them),
         cmocka_unit_test(written_numbers_keep_six_digits),
+        cmocka_unit_test(a_gate_is_known_by_the_number_of_weights),
         cmocka_unit_test(a_vocabulary_only_file_has_no_geometry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,7 +35,7 @@ typedef struct kvr_board_profile {
     char source[KVR_PROFILE_SOURCE];
     uint32_t measured;             /* 1: by `kvr plan --measure` on the board; 0: an estimate, see source */
     uint32_t attention_tile;       /* masked query-key products are skipped in squares of so many tokens; 0 = none is
-                                      skipped: every query of a chunk meets all keys up to the chunk's end */
+                                      skipped: every query meets all keys up to the end of its operator call */
     double dense_gmacs;            /* multiply-adds in products with weights, many rows at once */
     double attention_gmacs;        /* multiply-adds of queries with keys and of weights with values */
     double memory_gbs;             /* bytes of weights read: lower bound of a call with few rows */
