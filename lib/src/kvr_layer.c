@@ -105,7 +105,7 @@ kvr_status kvri_layer_attend(const kvri_compute *c, uint32_t layer, const kvri_r
     const kvr_view x = kvri_work(&c->ids, KVRI_X, r->x_row);
     const kvr_view h = at(c, KVRI_H), q = at(c, KVRI_Q), att = at(c, KVRI_ATT);
     const kvr_attention how = {c->traits->attn_scale, c->traits->attn_soft_cap,
-                               kvri_layer_has_window(c->traits, layer) ? c->traits->window : 0};
+                               kvri_layer_has_window(c->traits, layer) ? c->traits->window : 0, r->path};
     const int parallel = c->traits->arch->parallel;
     const uint32_t T = r->rows;
 

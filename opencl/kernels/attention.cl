@@ -2,11 +2,11 @@
  * attention.cl - one query row of one head against the keys of its window, up to its own position, online softmax (Milakov 2018; the
  * blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS and are
  * merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and KV_LOAD(p) (KVR_W
- * values as floats). For devices other than CPUs, which have attention_tile.cl.
+ * values as floats). For devices other than CPUs, which have attention_tile.cl
+ * and, where head_dim allows it, attention_one.cl.
  */
-#if !KVR_CPU
 #ifndef KVR_KEYS
-#define KVR_KEYS 32u
+#define KVR_KEYS 32 /* of a block */
 
 /* The widest vector that divides head_dim. */
 #if KVR_D % 16 == 0
@@ -30,22 +30,11 @@ typedef float2 floatw;
 #define VSTOREW(v, p) JOIN(vstore, KVR_W)(v, 0, p)
 #endif
 
-/* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: (head, row). */
-kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
-                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
-                          uint window) {
-    const uint h = (uint)get_global_id(0);
-    const uint t = (uint)get_global_id(1);
-    if (h >= H || t >= rows) return;
-    const uint end = first + t + 1u;
-    const uint start = end > window ? end - window : 0u;
-    const size_t step = (size_t)G * KVR_D;
-    global const KVT *k_head = k + (size_t)(h / (H / G)) * KVR_D;
-    global const KVT *v_head = v + (size_t)(h / (H / G)) * KVR_D;
-    global const float *qt = q + ((size_t)(q_row + t) * H + h) * KVR_D;
-
+#if !KVR_CPU || KVR_D % 16 != 0
+/* Keys start .. end - 1 for the query vector qt: weighted values, their weight and the largest score. */
+static void KV(attend_one)(global const float *qt, global const KVT *k_head, global const KVT *v_head, size_t step, uint start,
+                       uint end, float scale, float cap, floatw *acc, float *out_most, float *out_sum) {
     floatw query[KVR_DW];
-    floatw acc[KVR_DW];
     for (uint d = 0; d < KVR_DW; d++) {
         query[d] = VLOADW(qt + d * KVR_W) * scale;
         acc[d] = 0.0f;
@@ -53,11 +42,11 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     float most = -INFINITY;
     float sum = 0.0f;
     for (uint base = start / KVR_KEYS * KVR_KEYS; base < end; base += KVR_KEYS) {
-        const uint n = min(KVR_KEYS, end - base);
+        const uint n = min((uint)KVR_KEYS, end - base);
         const uint from = start > base ? start - base : 0u;
         float score[KVR_KEYS];
         float block_most = -INFINITY;
-        for (uint j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
+        for (int j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
         for (uint j = from; j < n; j++) {
             global const KVT *key = k_head + (base + j) * step;
             floatw dot = 0.0f;
@@ -80,7 +69,62 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
             for (uint d = 0; d < KVR_DW; d++) acc[d] = score[j] * KV_LOAD(value + d * KVR_W) + acc[d];
         }
     }
+    *out_most = most;
+    *out_sum = sum;
+}
+
+/* One row (decode), split over the context as in attention_one.cl. Work-item: (head, split). */
+kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                              global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
+                              float scale, float cap, uint first_split, uint direct, global float *partial,
+                              uint stats_at) {
+    const uint h = (uint)get_global_id(0);
+    const uint split = (uint)get_global_id(1);
+    if (rows == 0u || h >= H) return;
+    const size_t head = (size_t)(h / (H / G)) * KVR_D;
+    const size_t part = (size_t)split * H + h;
+    floatw acc[KVR_DW];
+    float most;
+    float sum;
+    KV(attend_one)(q + ((size_t)q_row * H + h) * KVR_D, k + head, v + head, (size_t)G * KVR_D,
+               max((first_split + split) * KVR_SPLIT, start), min((first_split + split + 1u) * KVR_SPLIT, end), scale,
+               cap, acc, &most, &sum);
+    global float *out = direct ? dst + ((size_t)dst_row * H + h) * KVR_D : partial + part * KVR_D;
+    for (uint d = 0; d < KVR_DW; d++) VSTOREW(direct ? acc[d] / sum : acc[d], out + d * KVR_W);
+    if (direct) return;
+    partial[stats_at + 2u * part] = most;
+    partial[stats_at + 2u * part + 1u] = sum;
+}
+#endif
+
+#if !KVR_CPU
+/* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: (head, row). */
+static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
+                          uint window) {
+    const uint h = (uint)get_global_id(0);
+    const uint t = (uint)get_global_id(1);
+    if (h >= H || t >= rows) return;
+    const uint end = first + t + 1u;
+    const size_t head = (size_t)(h / (H / G)) * KVR_D;
+    floatw acc[KVR_DW];
+    float most;
+    float sum;
+    KV(attend_one)(q + ((size_t)(q_row + t) * H + h) * KVR_D, k + head, v + head, (size_t)G * KVR_D,
+               end > window ? end - window : 0u, end, scale, cap, acc, &most, &sum);
     global float *out = dst + ((size_t)(dst_row + t) * H + h) * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(acc[d] / sum, out + d * KVR_W);
+}
+
+kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
+                          uint window) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX);
+}
+
+kernel void KV(attention_limited)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                                  global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
+                                  float cap, uint window) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window);
 }
 #endif

@@ -12,28 +12,11 @@
  */
 #if KVR_CPU
 #ifndef KVR_BLOCK_VECS
-#define KVR_KEYS 32
 #define KVR_BLOCK_VECS (KVR_KEYS / 16)
 #define KVR_VECS ((int)KVR_TILE_VECS)
 #define KVR_D_VECS ((KVR_D + 16 * KVR_VECS - 1) / (16 * KVR_VECS) * KVR_VECS) /* whole tiles */
 #define KVR_D_PAD (KVR_D_VECS * 16)
 #define KVR_TILE_QUERIES (4 * KVR_VECS)
-
-#if KVR_D % 16 == 0
-#define KVR_W 16
-typedef float16 floatw;
-#elif KVR_D % 8 == 0
-#define KVR_W 8
-typedef float8 floatw;
-#else
-#define KVR_W 2
-typedef float2 floatw;
-#endif
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-#define VLOADW(p) JOIN(vload, KVR_W)(0, p)
-#define VLOADW_HALF(p) JOIN(vload_half, KVR_W)(0, p)
-#define VSTOREW(v, p) JOIN(vstore, KVR_W)(v, 0, p)
 
 static float max16(float16 v) {
     const float8 a = fmax(v.lo, v.hi);
@@ -105,10 +88,11 @@ static void KV(turn_keys)(global const KVT *k, size_t step, int n, float *out) {
 }
 
 /* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: per_item <= KVR_QUERIES of the rows * (H / G)
- * query vectors (row-major) of one KV head. */
-kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
-                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
-                          float cap, uint window, uint per_item) {
+ * query vectors (row-major) of one KV head. limited is a constant: what only soft caps and windows need is left out of the
+ * kernel without them, where it would cost registers and half of the speed. */
+static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v, global float *dst,
+                       uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap, uint window,
+                       uint per_item, const int limited) {
     const uint g = (uint)get_global_id(0);
     const uint u_first = (uint)get_global_id(1) * per_item;
     if (g >= G) return;
@@ -130,7 +114,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
         const uint t = u / group;
         global const float *from = q + ((size_t)(q_row + t) * H + g * group + u % group) * KVR_D;
         ends[i] = (int)(first + t + 1u);
-        starts[i] = (uint)ends[i] > window ? (int)((uint)ends[i] - window) : 0;
+        starts[i] = limited && (uint)ends[i] > window ? (int)((uint)ends[i] - window) : 0;
         most[i] = -INFINITY;
         sum[i] = 0.0f;
         for (int d = 0; d < KVR_D; d += KVR_W) VSTOREW(VLOADW(from + d) * scale, query + i * KVR_D_PAD + d);
@@ -140,7 +124,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
     float keys[KVR_D_PAD * KVR_KEYS];   /* [d][key] */
     float values[KVR_KEYS * KVR_D_PAD]; /* [key][d] */
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int base = starts[0] / KVR_KEYS * KVR_KEYS; base < end_of_all; base += KVR_KEYS) {
+    for (int base = limited ? starts[0] / KVR_KEYS * KVR_KEYS : 0; base < end_of_all; base += KVR_KEYS) {
         const int n_here = min(KVR_KEYS, end_of_all - base);
         const size_t at = (size_t)base * step + (size_t)g * KVR_D;
         KV(turn_keys)(k + at, step, n_here, keys);
@@ -150,7 +134,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
 
         for (int i = 0; i < n_queries; i += KVR_TILE_QUERIES) {
             if (ends[i + KVR_TILE_QUERIES - 1] <= base) continue; /* the whole tile is before this block */
-            if (starts[i] >= base + KVR_KEYS) continue;           /* or its windows start behind it */
+            if (limited && starts[i] >= base + KVR_KEYS) continue; /* or its windows start behind it */
             float p[KVR_TILE_QUERIES * KVR_KEYS];
             float fade[KVR_TILE_QUERIES];
 #pragma unroll
@@ -184,15 +168,16 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
                 float16 lo = vload16(0, p + r * KVR_KEYS);
                 float16 hi = vload16(1, p + r * KVR_KEYS);
                 const int seen = ends[i + r] - base;
-                const int from = starts[i + r] - base;
-                if (cap != 0.0f) {
+                const int from = limited ? starts[i + r] - base : 0;
+                if (limited && cap != 0.0f) {
                     lo = cap * tanh(lo / cap);
                     hi = cap * tanh(hi / cap);
                 }
-                lo = select((float16)(-INFINITY), lo, (lane < seen) & (lane >= from));
-                hi = select((float16)(-INFINITY), hi, (lane < seen - 16) & (lane >= from - 16));
+                lo = select((float16)(-INFINITY), lo, limited ? (lane < seen) & (lane >= from) : lane < seen);
+                hi = select((float16)(-INFINITY), hi,
+                            limited ? (lane < seen - 16) & (lane >= from - 16) : lane < seen - 16);
                 const float now_most = fmax(most[i + r], max16(fmax(lo, hi)));
-                const float zero = now_most == -INFINITY ? 0.0f : now_most; /* nothing seen yet */
+                const float zero = limited && now_most == -INFINITY ? 0.0f : now_most; /* nothing seen yet */
                 lo = exp_down16(lo - zero);
                 hi = exp_down16(hi - zero);
                 vstore16(lo, 0, p + r * KVR_KEYS);
@@ -203,7 +188,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
             }
             /* Keys that only earlier rows of the tile see (their windows start first), keys that all see, keys that only
              * later rows see. Rows without a key in common: all of them in the first or the last part. */
-            const int n_first = clamp(starts[i + KVR_TILE_QUERIES - 1] - base, 0, KVR_KEYS);
+            const int n_first = !limited ? 0 : clamp(starts[i + KVR_TILE_QUERIES - 1] - base, 0, KVR_KEYS);
             const int n_common = max(clamp(ends[i] - base, 0, KVR_KEYS), n_first);
             const int is_split = ends[i + KVR_TILE_QUERIES - 1] - base > n_common && n_common < KVR_KEYS;
             float *to = acc + i * KVR_D_PAD;
@@ -247,7 +232,7 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
                     const int n_own = min(ends[i + r] - base, KVR_KEYS);
                     for (int c = 0; c < KVR_D_VECS; c++) {
                         float16 a = vload16(c, to + r * KVR_D_PAD);
-                        for (int j = max(n_common, starts[i + r] - base); j < n_own; j++)
+                        for (int j = limited ? max(n_common, starts[i + r] - base) : n_common; j < n_own; j++)
                             a = p[r * KVR_KEYS + j] * vload16(c, values + j * KVR_D_PAD) + a;
                         vstore16(a, c, to + r * KVR_D_PAD);
                     }
@@ -259,5 +244,17 @@ kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k
         global float *out = dst + ((size_t)(dst_row + u / group) * H + g * group + u % group) * KVR_D;
         for (int d = 0; d < KVR_D; d += KVR_W) VSTOREW(VLOADW(acc + i * KVR_D_PAD + d) / sum[i], out + d);
     }
+}
+
+kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
+                          float cap, uint window, uint per_item) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX, per_item, 0);
+}
+
+kernel void KV(attention_limited)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
+                                  global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
+                                  float cap, uint window, uint per_item) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window, per_item, 1);
 }
 #endif

@@ -8,6 +8,7 @@
  */
 #pragma OPENCL FP_CONTRACT ON
 
+#define KVR_SPLIT 256u                  /* keys of one part of the attention of a single row */
 #define KVR_CHUNK 256u                  /* columns per work-item of the element-wise kernels */
 #define KVR_STRIP (16u * KVR_TILE_VECS) /* columns of a register tile; a constant, so that no division is left */
 

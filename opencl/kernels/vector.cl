@@ -153,6 +153,28 @@ kernel void activate(global float *x, uint x_row, global const float *up, uint u
     for (; i < end; i++) y[i] = has_up ? activated(y[i], kind) * u[i] : activated(y[i], kind);
 }
 
+/* The parts of attention_one, in ascending order of keys. Work-item: one head. */
+kernel void attention_merge(global const float *partial, uint stats_at, uint splits, uint H, global float *dst,
+                            uint dst_row, uint rows) {
+    const uint h = (uint)get_global_id(0);
+    if (rows == 0u || h >= H) return;
+    float acc[KVR_D];
+    float most = -INFINITY;
+    float sum = 0.0f;
+    for (uint d = 0; d < KVR_D; d++) acc[d] = 0.0f;
+    for (uint s = 0; s < splits; s++) {
+        const size_t part = (size_t)s * H + h;
+        const float its_most = partial[stats_at + 2u * part];
+        const float now_most = fmax(most, its_most);
+        const float fade = exp(most - now_most);
+        const float weight = exp(its_most - now_most);
+        for (uint d = 0; d < KVR_D; d++) acc[d] = acc[d] * fade + partial[part * KVR_D + d] * weight;
+        sum = sum * fade + partial[stats_at + 2u * part + 1u] * weight;
+        most = now_most;
+    }
+    for (uint d = 0; d < KVR_D; d++) dst[((size_t)dst_row * H + h) * KVR_D + d] = acc[d] / sum;
+}
+
 /* dst[t] = src[t] as F32 or F16 (round to nearest even). Work-item: KVR_CHUNK columns of one row. */
 kernel void store_f32(global const float *src, uint src_row, global float *dst, uint dst_row, uint cols, uint rows) {
     const uint t = (uint)get_global_id(1);

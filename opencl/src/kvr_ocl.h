@@ -5,7 +5,8 @@
  * kvr_ocl_program  build, binary cache use, kernels
  * kvr_ocl_cache    the file of a program binary       kvr_ocl_memory   the list of device buffers
  * kvr_ocl_weights  weights into the device's layout   kvr_ocl_matmul   which product, and the own ones
- * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_ops      the other operators
+ * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_attention  attention
+ * kvr_ocl_ops      the other operators
  * kvr_ocl_transfer write, read, fences                kvr_ocl_session  backend open and close
  * kvr_ocl_peaks    what the device does at best
  */
@@ -57,7 +58,12 @@ enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3,
     X(STORE, store_f32)                                                                                                \
     X(STORE_F16, store_f16)                                                                                            \
     X(ATTENTION, attention_f32)                                                                                        \
-    X(ATTENTION_F16, attention_f16)
+    X(ATTENTION_F16, attention_f16)                                                                                    \
+    X(ATTENTION_LIMITED, attention_limited_f32)                                                                        \
+    X(ATTENTION_LIMITED_F16, attention_limited_f16)                                                                    \
+    X(ATTENTION_ONE, attention_one_f32)                                                                                \
+    X(ATTENTION_ONE_F16, attention_one_f16)                                                                            \
+    X(ATTENTION_MERGE, attention_merge)
 
 typedef enum kvri_ocl_kernel {
 #define KVRI_OCL_ENUM(id, name) KVRI_OCL_##id,
@@ -86,8 +92,9 @@ typedef enum kvri_ocl_scratch {
     KVRI_OCL_QUANT = 4,   /* integer products: activations as bytes [batch][K] */
     KVRI_OCL_QSCALE = 5,  /* their scales, float [batch][K/32] */
     KVRI_OCL_QSUM = 6,    /* their sums, int [batch][K/32] */
-    KVRI_OCL_STAGING = 7, /* rows of the file on their way into the device's layout; given back at the end of open */
-    KVRI_OCL_SCRATCHES = 8
+    KVRI_OCL_PARTIAL = 7, /* parts of the attention of one row, float [splits][n_heads][head_dim + 2] */
+    KVRI_OCL_STAGING = 8, /* rows of the file on their way into the device's layout; given back at the end of open */
+    KVRI_OCL_SCRATCHES = 9
 } kvri_ocl_scratch;
 
 /* Everything that sizes device memory; pure arithmetic on a need. */
@@ -226,10 +233,16 @@ void kvri_ocl_call_weight(kvri_ocl_call *call, const kvri_ocl_tensor *tensor); /
 /* Enqueues x * y work-items (at least one; kernels check their bounds). */
 kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const char *text);
 
-uint32_t kvri_ocl_attention_queries(uint32_t head_dim);
 void kvri_ocl_ops_table(kvr_backend *out);
 /* Runs every kernel this session can need once, on no rows: drivers that compile at first use do it now. */
 kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);
+
+/* kvr_ocl_attention.c */
+uint32_t kvri_ocl_attention_queries(uint32_t head_dim);
+uint64_t kvri_ocl_attention_scratch(const kvr_backend_need *need); /* bytes of KVRI_OCL_PARTIAL */
+kvr_status kvri_ocl_attention_run(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                  const kvr_attention *how, uint32_t rows, uint32_t first_token);
+kvr_status kvri_ocl_attention_warm_up(kvr_opencl *cl, kvr_view work, uint32_t kv);
 
 /* kvr_ocl_transfer.c */
 void kvri_ocl_transfer_table(kvr_backend *out);

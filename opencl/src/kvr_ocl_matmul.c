@@ -60,6 +60,7 @@ kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need 
     scratch_bytes[KVRI_OCL_QUANT] = blocks * QUANT_BLOCK;
     scratch_bytes[KVRI_OCL_QSCALE] = blocks * sizeof(cl_float);
     scratch_bytes[KVRI_OCL_QSUM] = blocks * sizeof(cl_int);
+    scratch_bytes[KVRI_OCL_PARTIAL] = kvri_ocl_attention_scratch(need);
     scratch_bytes[KVRI_OCL_STAGING] = kvri_ocl_weights_staging(need);
     if (kvri_ocl_matmul_may_use_clblast(cl)) KVRI_TRY(kvri_ocl_clblast_scratch(cl, need, scratch_bytes, error));
     for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)

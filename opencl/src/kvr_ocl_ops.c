@@ -152,63 +152,6 @@ static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
 }
 
-static uint64_t pad8(uint64_t value) {
-    return kvri_ceil_div(value, 8) * 8;
-}
-
-/* In launches of few rows: on a CPU driver a transfer gets its turn between two launches, and K, V frames that arrive
- * must not wait for a whole batch. */
-#define ATTENTION_ROWS 32u
-
-/* Query vectors of a work-item of attention_tile.cl: enough that converting a block of keys costs little beside its
- * use, few enough for private memory and for all compute units to get work. */
-uint32_t kvri_ocl_attention_queries(uint32_t head_dim) {
-    return head_dim <= 128 ? 128 : (uint32_t)pad8(8192 / head_dim);
-}
-
-static uint32_t queries_per_item(const kvr_opencl *cl, uint32_t rows) {
-    const kvri_ocl_session *session = cl->session;
-    const uint64_t items = 4ull * (cl->info.compute_units == 0 ? 1 : cl->info.compute_units);
-    const uint64_t even = pad8(kvri_ceil_div((uint64_t)rows * session->n_heads, items));
-    return (uint32_t)kvri_min(even < 16 ? 16 : even, kvri_ocl_attention_queries(session->head_dim));
-}
-
-static kvr_status put_attention(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
-                                const kvr_attention *how, uint32_t rows, uint32_t first_token) {
-    kvri_ocl_matmul_changed(cl, dst.tensor);
-    const kvri_ocl_session *session = cl->session;
-    const uint32_t group = session->n_heads / session->n_kv_heads;
-    uint32_t t = 0;
-    do {
-        const uint32_t here = (uint32_t)kvri_min(ATTENTION_ROWS, rows - t);
-        const kvr_view from = {q.tensor, q.row + t};
-        const kvr_view to = {dst.tensor, dst.row + t};
-        kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ATTENTION + tensor_of(cl, k)->type);
-        kvri_ocl_call_view(&call, from);
-        kvri_ocl_call_mem(&call, tensor_of(cl, k)->buffer);
-        kvri_ocl_call_mem(&call, tensor_of(cl, v)->buffer);
-        kvri_ocl_call_view(&call, to);
-        kvri_ocl_call_u32(&call, session->n_heads);
-        kvri_ocl_call_u32(&call, session->n_kv_heads);
-        kvri_ocl_call_u32(&call, here);
-        kvri_ocl_call_u32(&call, first_token + t);
-        kvri_ocl_call_f32(&call, how->scale);
-        kvri_ocl_call_f32(&call, how->soft_cap);
-        kvri_ocl_call_u32(&call, how->window == 0 ? UINT32_MAX : how->window);
-        uint64_t x = session->n_heads;
-        uint64_t y = here;
-        if (cl->limits.is_cpu) {
-            const uint32_t per_item = queries_per_item(cl, here);
-            kvri_ocl_call_u32(&call, per_item);
-            x = session->n_kv_heads;
-            y = kvri_ceil_div((uint64_t)here * group, per_item);
-        }
-        KVRI_TRY(kvri_ocl_call_run(&call, x, y, "attention could not be enqueued"));
-        t += here;
-    } while (t < rows);
-    return KVR_OK;
-}
-
 static kvr_status put_activate(kvr_opencl *cl, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     kvri_ocl_matmul_changed(cl, x.tensor);
     const uint32_t cols = tensor_of(cl, x.tensor)->cols;
@@ -318,7 +261,7 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
                             uint32_t rows, uint32_t first_token) {
     kvr_opencl *cl = user;
     if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, q, KVR_ROLE_WORK, rows) ||
-        !has(cl, k, KVR_ROLE_KV) || !has(cl, v, KVR_ROLE_KV))
+        !has(cl, k, KVR_ROLE_KV) || !has(cl, v, KVR_ROLE_KV) || (how->path == KVR_PATH_DECODE && rows > 1))
         return refuse(cl, "attention: tensors or rows do not fit");
     const uint64_t q_cols = (uint64_t)cl->session->n_heads * cl->session->head_dim;
     const uint64_t kv_cols = (uint64_t)cl->session->n_kv_heads * cl->session->head_dim;
@@ -327,7 +270,7 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
         tensor_of(cl, k)->type != tensor_of(cl, v)->type || !in_context(cl, k, rows, first_token) ||
         !in_context(cl, v, rows, first_token))
         return refuse(cl, "attention: shapes, types or context do not fit");
-    return rows == 0 ? KVR_OK : put_attention(cl, dst, q, k, v, how, rows, first_token);
+    return rows == 0 ? KVR_OK : kvri_ocl_attention_run(cl, dst, q, k, v, how, rows, first_token);
 }
 
 static kvr_status activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
@@ -363,8 +306,7 @@ static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work) {
     const kvr_view view = {work, 0};
     const kvr_view cache = {kv, 0};
     KVRI_TRY(put_store(cl, cache, view, 0));
-    const kvr_attention how = {1.0f, 0.0f, 0};
-    return put_attention(cl, view, view, kv, kv, &how, 0, 0);
+    return kvri_ocl_attention_warm_up(cl, view, kv);
 }
 
 static kvr_status warm_vector(kvr_opencl *cl, uint32_t vector, uint32_t work) {

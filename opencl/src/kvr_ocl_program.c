@@ -19,7 +19,8 @@
 #define PIECE_OF_INTEGERS(type) "#define DT(name) name##_" #type "\n", kvri_ocl_source_product_int, "\n#undef DT\n"
 #define PIECE_OF_KV(suffix, type, load)                                                                                \
     "#define KV(name) name##_" #suffix "\n#define KVT " #type "\n#define KV_LOAD(p) " #load "(p)\n",                   \
-        kvri_ocl_source_attention, kvri_ocl_source_attention_tile, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
+        kvri_ocl_source_attention, kvri_ocl_source_attention_tile,                                             \
+        kvri_ocl_source_attention_one, "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n"
 
 static const char *const pieces[] = {
     kvri_ocl_source_common,

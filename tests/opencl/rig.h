@@ -72,7 +72,7 @@ static inline kvr_status rig_rope(const rig_side *b, kvr_view x, uint32_t freq, 
 }
 static inline kvr_status rig_attention(const rig_side *b, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
                                        uint32_t rows, uint32_t first) {
-    const kvr_attention how = {0.25f, 0.0f, 0};
+    const kvr_attention how = {0.25f, 0.0f, 0, KVR_PATH_PREFILL};
     return b->backend.attention(b->backend.user, dst, q, k, v, &how, rows, first);
 }
 static inline kvr_status rig_silu_mul(const rig_side *b, kvr_view gate, kvr_view up, uint32_t rows) {

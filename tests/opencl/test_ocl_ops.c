@@ -533,13 +533,22 @@ static void attention_agrees_with_double_precision(void **state) {
     (void)state;
     if (rig_no_device()) skip();
     static const attention_case cases[] = {
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 0}},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32, {0.35f, 0.0f, 0}},
-        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0}},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},
-        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},   {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0}},
-        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0}},  {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0}},
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20}},  {7, 1, 16, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64}},
-        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1}},  {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2}},
-        {6, 2, 10, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},   {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},  {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20, KVR_PATH_PREFILL}},  {7, 1, 16, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64, KVR_PATH_PREFILL}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2, KVR_PATH_PREFILL}},
+        {6, 2, 10, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500, KVR_PATH_PREFILL}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33, KVR_PATH_PREFILL}},
+        /* one row in parts: within the first, up to and over a boundary, with windows, groups of many sizes */
+        {8, 4, 8, 300, 0, 1, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_DECODE}},
+        {8, 1, 64, 300, 255, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_DECODE}},
+        {8, 1, 64, 300, 256, 1, KVR_DTYPE_F32, {0.1f, 0.0f, 0, KVR_PATH_DECODE}},
+        {4, 4, 48, 900, 801, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_DECODE}},
+        {9, 1, 16, 900, 899, 1, KVR_DTYPE_F16, {0.3f, 5.0f, 0, KVR_PATH_DECODE}},
+        {6, 2, 10, 900, 700, 1, KVR_DTYPE_F16, {0.3f, 0.0f, 450, KVR_PATH_DECODE}},
+        {14, 2, 128, 700, 600, 1, KVR_DTYPE_F16, {0.08f, 0.0f, 89, KVR_PATH_DECODE}},
+        {3, 1, 80, 600, 513, 1, KVR_DTYPE_F32, {0.1f, 1.5f, 2, KVR_PATH_DECODE}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (rig_small() && cases[i].rows > 40) continue;

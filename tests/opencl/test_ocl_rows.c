@@ -128,7 +128,7 @@ static uint32_t attention_over(const rig_side *b, uint32_t k, uint32_t v, uint32
     rig_ok(b, b->backend.attention(b->backend.user, at_row(Y, at), at_row(X, at), k, v, how, rows, first));
     return Y;
 }
-static const kvr_attention all = {0.2f, 0.0f, 0};
+static const kvr_attention all = {0.2f, 0.0f, 0, KVR_PATH_PREFILL};
 static uint32_t attention_f16(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                               const float *z) {
     return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &all);
@@ -139,12 +139,12 @@ static uint32_t attention_f32(const rig_side *b, uint32_t at, uint32_t first, ui
 }
 static uint32_t attention_window(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                                  const float *z) {
-    static const kvr_attention how = {0.3f, 1.5f, 37};
+    static const kvr_attention how = {0.3f, 1.5f, 37, KVR_PATH_PREFILL};
     return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &how);
 }
 static uint32_t attention_narrow(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
                                  const float *z) {
-    static const kvr_attention how = {0.3f, 0.0f, 2};
+    static const kvr_attention how = {0.3f, 0.0f, 2, KVR_PATH_PREFILL};
     return attention_over(b, KEYS, VALUES, at, first, rows, x, z, &how);
 }
 

@@ -417,8 +417,9 @@ static void attention_is_the_softmax_over_the_tokens_of_its_window(void **state)
         rig *r = rig_open(shapes[k]);
         float *keys = fill_cache(r, KEYS), *values = fill_cache(r, VALUES);
         const float scale = 1.0f / sqrtf((float)r->s.D);
-        const kvr_attention hows[] = {{scale, 0.0f, 0}, {scale, 0.0f, 1}, {0.3f, 2.0f, 3}, {scale, 0.5f, 0},
-                                      {scale, 0.0f, 64}, {0.1f, 0.0f, 70}, {scale, 0.0f, 500}};
+        const kvr_path PRE = KVR_PATH_PREFILL;
+        const kvr_attention hows[] = {{scale, 0.0f, 0, PRE},  {scale, 0.0f, 1, PRE}, {0.3f, 2.0f, 3, PRE}, {scale, 0.5f, 0, PRE},
+                                      {scale, 0.0f, 64, PRE}, {0.1f, 0.0f, 70, PRE}, {scale, 0.0f, 500, PRE}};
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
             for (size_t a = 0; a < sizeof hows / sizeof hows[0]; a++)
                 if (parts[i].first + parts[i].rows <= r->s.ctx)
@@ -439,7 +440,7 @@ static void attention_reads_no_key_behind_its_token(void **state) {
     for (size_t i = 0; i < (size_t)r->s.ctx * cols; i++) nan[i] = 0x7e00;
     write_rows(r, KEYS, 80, r->s.ctx - 80, nan);
     write_rows(r, VALUES, 80, r->s.ctx - 80, nan);
-    const kvr_attention how = {0.3f, 0.0f, 0};
+    const kvr_attention how = {0.3f, 0.0f, 0, KVR_PATH_PREFILL};
     check_attention(r, keys, values, 70, 10, &how);
     free(nan);
     free(keys);
@@ -454,7 +455,7 @@ static void one_sharp_key_takes_all_the_weight(void **state) {
     for (uint32_t i = 0; i < r->s.H * r->s.D; i++)
         query[i] *= 400.0f; /* scores of some thousand: exp must not overflow */
     write_rows(r, Q, 1, 1, query);
-    const kvr_attention how = {0.3f, 0.0f, 0};
+    const kvr_attention how = {0.3f, 0.0f, 0, KVR_PATH_PREFILL};
     check_attention(r, keys, values, 150, 1, &how);
     free(keys);
     free(values);
@@ -514,12 +515,12 @@ static void step_store(rig *r, uint32_t first, uint32_t rows) {
 }
 static void step_attention(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {ATT, first}, q = {Q, first};
-    const kvr_attention how = {0.3f, 0.0f, 0};
+    const kvr_attention how = {0.3f, 0.0f, 0, KVR_PATH_PREFILL};
     r->b.attention(r->b.user, dst, q, KEYS, VALUES, &how, rows, first + 5); /* not at a block's boundary */
 }
 static void step_window(rig *r, uint32_t first, uint32_t rows) {
     const kvr_view dst = {ATT, first}, q = {Q, first};
-    const kvr_attention how = {0.3f, 1.5f, 9};
+    const kvr_attention how = {0.3f, 1.5f, 9, KVR_PATH_PREFILL};
     r->b.attention(r->b.user, dst, q, KEYS, VALUES, &how, rows, first + 5);
 }
 static void step_layer_norm(rig *r, uint32_t first, uint32_t rows) {

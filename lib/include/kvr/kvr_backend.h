@@ -126,6 +126,7 @@ typedef struct kvr_attention {
     float scale;     /* of q . k */
     float soft_cap;  /* scores become soft_cap * tanh(score / soft_cap); 0 = none */
     uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all */
+    kvr_path path;   /* DECODE: rows is 1, and the keys may be cut into parts that are merged in ascending order */
 } kvr_attention;
 
 typedef enum kvr_activation {
