@@ -31,6 +31,7 @@ static void print_geometry(const kvr_model_info *info) {
     printf("feed-forward    %u\n", info->ffn_dim);
     printf("heads           %u of %u, %u for keys and values\n", info->n_heads, info->head_dim, info->n_kv_heads);
     printf("trained context %u tokens\n", info->train_ctx_tokens);
+    if (info->window_tokens != 0) printf("window          %u tokens in some layers or all\n", info->window_tokens);
     printf("rope            %u dims, base %g, positions divided by %g\n", info->rope_dims, (double)info->rope_base,
            (double)info->rope_scale);
     printf("norm epsilon    %g\n", (double)info->norm_eps);

@@ -256,7 +256,7 @@ static kvr_status check_rope_factors(intake *in) {
 }
 
 static kvr_status read_attention(intake *in) {
-    const kvr_model_info *info = &in->info;
+    kvr_model_info *info = &in->info;
     kvri_traits *t = &in->traits;
     const int by_dim = info->n_layers == t->arch->dim_scaled_layers;
     t->attn_scale = 1.0f / sqrtf(by_dim ? (float)info->model_dim / (float)info->n_heads : (float)info->head_dim);
@@ -267,6 +267,7 @@ static kvr_status read_attention(intake *in) {
     t->windows_in = t->arch->windows_in;
     KVRI_TRY(get_u32(in, KEY_SLIDING, 0, 0, UINT32_MAX, &t->window));
     KVRI_TRY(get_u32(in, KEY_SLIDING_PATTERN, 0, 0, 1024, &t->windows_in));
+    info->window_tokens = t->window;
     return KVR_OK;
 }
 

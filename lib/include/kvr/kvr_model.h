@@ -30,6 +30,7 @@ typedef struct kvr_model_info {
     uint32_t n_tensors;
     uint32_t n_layers, model_dim, ffn_dim, n_heads, n_kv_heads, head_dim, rope_dims;
     uint32_t train_ctx_tokens;
+    uint32_t window_tokens; /* of the layers that see only a window; 0 = all layers see everything */
     float norm_eps, rope_base, rope_scale; /* rope_scale: positions are divided by it; 1 = none */
     uint32_t tied_head; /* 1: the output head is the token embedding */
     uint64_t n_params;
