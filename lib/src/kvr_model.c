@@ -18,7 +18,7 @@ typedef enum key_id {
     KEY_ARCH, KEY_NAME, KEY_CTX, KEY_DIM, KEY_LAYERS, KEY_FFN, KEY_HEADS, KEY_KV_HEADS, KEY_KEY_LEN, KEY_VALUE_LEN,
     KEY_RMS_EPS, KEY_LAYER_EPS, KEY_ATTN_SCALE, KEY_ATTN_CAP, KEY_LOGIT_CAP, KEY_ROPE_DIMS, KEY_ROPE_BASE, KEY_ROPE_SCALE_OLD, KEY_ROPE_SCALING, KEY_ROPE_FACTOR,
     KEY_ROPE_ATTN_FACTOR, KEY_ROPE_ORIGINAL_CTX, KEY_ROPE_LOCAL_BASE, KEY_EXPERTS, KEY_SLIDING, KEY_SLIDING_PATTERN, KEY_TOK_MODEL, KEY_TOK_PRE, KEY_TOKENS, KEY_SCORES, KEY_TYPES, KEY_MERGES, KEY_BOS, KEY_EOS, KEY_UNK,
-    KEY_ADD_BOS, KEY_ADD_EOS, KEY_ADD_SPACE, KEY_COUNT
+    KEY_ADD_BOS, KEY_ADD_EOS, KEY_ADD_SPACE, KEY_CHAT_TEMPLATE, KEY_COUNT
 } key_id;
 
 static const char *const key_names[KEY_COUNT] = {
@@ -31,7 +31,7 @@ static const char *const key_names[KEY_COUNT] = {
     "%.attention.sliding_window", "%.attention.sliding_window_pattern", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens",
     "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "tokenizer.ggml.bos_token_id",
     "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_bos_token",
-    "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix"};
+    "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix", "tokenizer.chat_template"};
 
 /* Everything read from one file while it is being understood. */
 typedef struct intake {
@@ -386,6 +386,7 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
     model->weights = in.weights.map;
     model->rope_factors = in.weights.rope;
     model->traits = in.traits;
+    if (is_string(&in.keys[KEY_CHAT_TEMPLATE])) model->chat_template = kvri_gguf_string(in.keys[KEY_CHAT_TEMPLATE].data);
     if (model->info.vocab_kind != KVR_VOCAB_NONE) KVRI_TRY(kvri_vocab_build(&model->vocab, error));
     *out_model = model;
     return KVR_OK;

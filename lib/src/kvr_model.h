@@ -17,6 +17,7 @@ struct kvr_model {
     kvri_traits traits;
     kvri_weights weights;
     kvri_rope_factors rope_factors;
+    kvri_str chat_template;   /* in the file; n == 0: none */
     uint32_t n_weights;       /* 0 for a vocabulary-only file */
     /* [n_weights + KVRI_SESSION_TENSORS(L)]. The entries behind the weights are filled for each plan by kvr_layout.c, so
      * a model serves one plan or open at a time. */

@@ -69,30 +69,53 @@ static kvr_status encode_plain(encoder *e, const uint8_t *text, size_t n) {
     return kvri_spm_encode(e->vocab, &e->spm, text, n, e->vocab->add_space_prefix != 0, &e->ids, e->error);
 }
 
-/* Takes out the special tokens, leftmost and longest first, and tokenizes what lies between them. */
-static kvr_status encode_all(encoder *e, const kvr_model *model, const uint8_t *text, size_t n, int with_control) {
-    size_t start = 0; /* of the plain text under way */
-    for (size_t at = 0; at < n;) {
+/* Takes out the special tokens of a stretch, leftmost and longest first, and tokenizes what lies between them. Plain text
+ * before the stretch begins at *start and may go on behind it. */
+static kvr_status encode_part(encoder *e, const kvr_model *model, const uint8_t *text, size_t n, size_t at, size_t end,
+                              int with_control, size_t *start) {
+    while (at < end) {
         uint32_t bytes = 0;
-        const int32_t id = kvri_special_match(e->vocab, text + at, n - at, with_control, &bytes);
+        const int32_t id = kvri_special_match(e->vocab, text + at, end - at, with_control, &bytes);
         if (id < 0) {
             at++;
             continue;
         }
-        KVRI_TRY(encode_plain(e, text + start, at - start));
-        kvri_ids_put(&e->ids, id);
+        KVRI_TRY(encode_plain(e, text + *start, at - *start));
+        const int is_bos_again = at == 0 && e->ids.n == 1 && id == e->vocab->bos_id;
+        if (!is_bos_again) kvri_ids_put(&e->ids, id);
         at += bytes;
         if (drops_space_behind(model, e->vocab, id)) {
             while (at < n && is_space(text[at])) at++;
         }
-        start = at;
+        *start = at;
+    }
+    return KVR_OK;
+}
+
+static kvr_status encode_all(encoder *e, const kvr_model *model, const uint8_t *text, size_t n,
+                             const kvr_text_part *parts, size_t n_parts) {
+    size_t start = 0, at = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        const size_t end = at + parts[i].bytes;
+        if (start > at) at = start; /* white space dropped behind a marker goes on into this stretch */
+        KVRI_TRY(encode_part(e, model, text, n, at, end, (parts[i].flags & KVR_TEXT_SPECIAL) != 0, &start));
+        at = end;
     }
     return start < n ? encode_plain(e, text + start, n - start) : KVR_OK;
 }
 
 kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text_bytes, uint32_t flags, void *work,
                            size_t work_bytes, int32_t *ids, size_t cap, size_t *out_n, kvr_error *error) {
+    const kvr_text_part whole = {text_bytes, flags & KVR_TEXT_SPECIAL};
+    return kvr_text_encode_parts(model, text, text_bytes, &whole, 1, flags & KVR_TEXT_BOS, work, work_bytes, ids, cap,
+                                 out_n, error);
+}
+
+kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_t text_bytes,
+                                 const kvr_text_part *parts, size_t n_parts, uint32_t flags, void *work,
+                                 size_t work_bytes, int32_t *ids, size_t cap, size_t *out_n, kvr_error *error) {
     encoder e = {0};
+    size_t sum = 0;
     e.vocab = kvri_model_vocab(model);
     e.error = error;
     e.ids.at = ids;
@@ -114,6 +137,13 @@ kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text
         return kvri_fail_n(error, KVR_ERR_TEXT, "text", "the text is too long: give fewer bytes", MAX_TEXT_BYTES,
                            text_bytes);
     }
+    for (size_t i = 0; i < n_parts && sum <= text_bytes; i++) {
+        if (parts[i].bytes > text_bytes - sum) sum = text_bytes;
+        sum += parts[i].bytes;
+    }
+    if (sum != text_bytes) {
+        return kvri_fail_n(error, KVR_ERR_ARG, "text", "the stretches of a text do not sum up to its bytes", text_bytes, sum);
+    }
     const size_t wanted = kvr_text_work_bytes(model, text_bytes);
     if (wanted > work_bytes) {
         return kvri_fail_n(error, KVR_ERR_NOMEM, "text", "scratch: give as many bytes as kvr_text_work_bytes says",
@@ -124,7 +154,7 @@ kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text
     place(&e, &carve, text_bytes);
 
     if ((flags & KVR_TEXT_BOS) && e.vocab->add_bos && e.vocab->bos_id >= 0) kvri_ids_put(&e.ids, e.vocab->bos_id);
-    KVRI_TRY(encode_all(&e, model, (const uint8_t *)text, text_bytes, (flags & KVR_TEXT_SPECIAL) != 0));
+    KVRI_TRY(encode_all(&e, model, (const uint8_t *)text, text_bytes, parts, n_parts));
     *out_n = e.ids.n;
     if (e.ids.n > cap) {
         return kvri_fail_n(error, KVR_ERR_CTX_FULL, "text", "more tokens than there is room for: shorten the text",

@@ -9,6 +9,7 @@
 #ifndef KVR_H
 #define KVR_H
 
+#include "kvr/kvr_chat.h"
 #include "kvr/kvr_cpu.h"
 #include "kvr/kvr_loop.h"
 #include "kvr/kvr_session.h"

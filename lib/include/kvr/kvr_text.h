@@ -28,6 +28,22 @@ size_t kvr_text_work_bytes(const kvr_model *model, size_t text_bytes);
 kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text_bytes, uint32_t flags, void *work,
                            size_t work_bytes, int32_t *ids, size_t cap, size_t *out_n, kvr_error *error);
 
+/* A stretch of a text and how far it is trusted: KVR_TEXT_SPECIAL or 0. */
+typedef struct kvr_text_part {
+    size_t bytes;
+    uint32_t flags;
+} kvr_text_part;
+
+/*
+ * As kvr_text_encode for a text of which only some stretches may contain control tokens, such as a conversation: its
+ * markers are trusted, what people wrote is not. Stretches are tokenized together, so words may cross their borders.
+ * parts: n_parts stretches, in order, that are text_bytes in all (else ARG). flags: KVR_TEXT_BOS; a BOS that the text itself
+ * begins with is not doubled.
+ */
+kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_t text_bytes,
+                                 const kvr_text_part *parts, size_t n_parts, uint32_t flags, void *work,
+                                 size_t work_bytes, int32_t *ids, size_t cap, size_t *out_n, kvr_error *error);
+
 /* State of a streaming decoder; zero it before the first token of a text. */
 typedef struct kvr_text_stream {
     uint8_t held[4]; /* bytes of a character that is not complete yet */
