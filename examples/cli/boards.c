@@ -38,9 +38,11 @@ static void close_fd(int *fd) {
 /* --- start ---------------------------------------------------------------------------------------------------- */
 
 /* The helper's side of fork: only calls that are safe there, then exec. Never returns. */
-static void become_helper(char *const *argv, int announce, int errors, pid_t lead, uint32_t rank, uint32_t n_cores) {
+static void become_helper(char *const *argv, int announce, int errors, pid_t lead, uint32_t rank, uint32_t n_cores,
+                          int own_group) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != lead) _exit(CHILD_CANNOT_START); /* the lead died before the line above took effect */
+    if (own_group) setpgid(0, 0);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     int nothing = open("/dev/null", O_RDONLY);
@@ -114,7 +116,7 @@ static int start_helper(board_process *helper, const boards_config *config, uint
 
     pid_t lead = getpid();
     pid_t pid = fork();
-    if (pid == 0) become_helper((char *const *)argv, announce[1], errors[1], lead, rank, config->cores_per_board);
+    if (pid == 0) become_helper((char *const *)argv, announce[1], errors[1], lead, rank, config->cores_per_board, config->own_group);
     int why = errno;
     close_fd(&announce[1]);
     close_fd(&errors[1]);

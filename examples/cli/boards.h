@@ -34,6 +34,7 @@ typedef struct boards_config {
     const char *gemm, *precision; /* names of --gemm, --precision: other arithmetic would be another answer */
     const char *emulate; /* list of profiles, as emulate_file reads it; NULL = real boards */
     double timeout_s;
+    int own_group; /* keys that end programs reach only this one */
     int verbose; /* name every helper on stderr as it is started */
 } boards_config;
 

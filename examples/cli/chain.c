@@ -72,6 +72,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.emulate = opt->emulate;
     config.timeout_s = opt->timeout_s;
     config.verbose = opt->verbose != 0;
+    config.own_group = c->helpers_ignore_keys;
     c->n_cores = opt->board_cores;
     return boards_start(&c->local, &config);
 }
@@ -203,4 +204,11 @@ int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void
     }
     progress_end(&bar);
     return code;
+}
+
+void chain_settle(chain *c) {
+    kvr_event event;
+    kvr_status status;
+    while ((status = kvr_session_poll(c->e.session, &event)) == KVR_OK || status == KVR_AGAIN)
+        if (status == KVR_AGAIN) kvr_session_idle(c->e.session, IDLE_US);
 }

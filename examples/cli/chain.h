@@ -12,6 +12,7 @@ typedef struct chain {
     uint32_t n_boards; /* with this one */
     double expected_us; /* predicted time to the first token of the last prompt; 0 = not predicted */
     uint32_t n_cores;  /* held to so many cores; 0 = not held */
+    int helpers_ignore_keys; /* set before chain_open: Ctrl-C reaches only this process */
     char *remote;      /* copy of --boards, cut into addresses */
     const char *addresses[BOARDS_CAP_HELPERS];
 } chain;
@@ -30,5 +31,7 @@ void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt);
 /* Answers one prompt; callback (may be NULL) sees every event, non-zero ends the prompt early (EXIT_OK). Shows progress
  * on a terminal. EXIT_SIGNAL_BASE + n after a signal. */
 int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void *user);
+/* After an answer that was ended early: waits until the session can take the next prompt. */
+void chain_settle(chain *c);
 
 #endif

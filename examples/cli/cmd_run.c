@@ -59,17 +59,6 @@ static void print_rest(printer *out) {
     putchar('\n');
 }
 
-static void fill_sampling(const options *opt, kvr_sampling *out) {
-    out->struct_bytes = sizeof *out;
-    out->temperature = (float)opt->temperature;
-    out->top_k = opt->top_k;
-    out->top_p = (float)opt->top_p;
-    out->min_p = (float)opt->min_p;
-    out->repeat_penalty = (float)opt->repeat_penalty;
-    out->repeat_last_tokens = opt->repeat_last;
-    out->seed = opt->seed;
-}
-
 static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_ids) {
     kvr_prompt prompt;
     printer out = {0};
@@ -79,7 +68,7 @@ static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_i
     prompt.n_ids = n_ids;
     prompt.max_new_tokens = opt->n;
     prompt.ignore_eos = opt->ignore_eos;
-    fill_sampling(opt, &prompt.sampling);
+    engine_fill_sampling(opt, &prompt.sampling);
     chain_fill_prompt(c, opt, &prompt);
     uint32_t sizes[KVR_MAX_BOARDS];
     int code = balance_prompt(c, opt, &prompt, sizes);

@@ -182,6 +182,17 @@ int engine_is_loopback(const char *address) {
     return strncmp(address, "tcp://127.", 10) == 0;
 }
 
+void engine_fill_sampling(const options *opt, kvr_sampling *out) {
+    out->struct_bytes = sizeof *out;
+    out->temperature = (float)opt->temperature;
+    out->top_k = opt->top_k;
+    out->top_p = (float)opt->top_p;
+    out->min_p = (float)opt->min_p;
+    out->repeat_penalty = (float)opt->repeat_penalty;
+    out->repeat_last_tokens = opt->repeat_last;
+    out->seed = opt->seed;
+}
+
 uint64_t engine_now_us(const engine *e) {
     return e->port.now_us(e->port.user);
 }

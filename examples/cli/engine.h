@@ -55,6 +55,8 @@ int engine_check_fits(size_t n_prompt_tokens, uint32_t ctx_tokens);
 /* Whether an address is on this machine: tcp://127.x.x.x:port. */
 int engine_is_loopback(const char *address);
 /* Monotonic microseconds of the port. */
+/* Sampling as the options say; *out is zeroed. */
+void engine_fill_sampling(const options *opt, kvr_sampling *out);
 uint64_t engine_now_us(const engine *e);
 
 #endif

@@ -25,6 +25,7 @@ static const command COMMANDS[] = {
     {"eval", cmd_eval, "logits and greedy ids of a prompt given as ids"},
     {"perplexity", cmd_perplexity, "score a text"},
     {"run", cmd_run, "answer a prompt, on one board or on a chain"},
+    {"chat", cmd_chat, "a conversation, on one board or on a chain"},
     {"board", cmd_board, "be a helper of a chain"},
     {"bench", cmd_bench, "measure tokens per second and the time to the first token"},
     {"tune", cmd_tune, "measure a device once, and keep what is fastest on it"},

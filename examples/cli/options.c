@@ -112,6 +112,11 @@ static const option_row TABLE[] = {
     {OPT_IGNORE_EOS, 0, "ignore-eos", NULL, VALUE_FLAG, AT(ignore_eos), 0, 0, "go on after the end-of-text token"},
     {OPT_SPECIAL, 0, "special", NULL, VALUE_FLAG, AT(special), 0, 0,
      "texts of control tokens (\"<s>\") become their ids; only for text you trust"},
+    {OPT_SYSTEM, 0, "system", "TEXT", VALUE_TEXT, AT(system), 0, 0, "what the model is told before the conversation"},
+    {OPT_TEMPLATE, 0, "template", "NAME", VALUE_TEXT, AT(chat_template), 0, 0,
+     "how conversations are written: chatml, llama2, llama3, mistral, gemma, phi3, zephyr, falcon, deepseek,\nplain, ... "
+     "(default: as the file's template says)"},
+    {OPT_STOP, 0, "stop", "TEXT", VALUE_TEXT, AT(stop), 0, 0, "text that ends an answer and is not part of it"},
     {OPT_GREEDY_ONLY, 0, "greedy-only", NULL, VALUE_FLAG, AT(greedy_only), 0, 0, "print only the line of greedy ids"},
     {OPT_FROM_PREFILL, 0, "from-prefill", NULL, VALUE_FLAG, AT(from_prefill), 0, 0,
      "start with the step of the last prompt token, as a chain does"},

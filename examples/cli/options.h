@@ -49,6 +49,9 @@ typedef enum option_id {
     OPT_SEED,
     OPT_IGNORE_EOS,
     OPT_SPECIAL,
+    OPT_SYSTEM,
+    OPT_TEMPLATE,
+    OPT_STOP,
     OPT_GREEDY_ONLY,
     OPT_FROM_PREFILL,
     OPT_RAW,
@@ -95,6 +98,7 @@ extern const char *const OPTIONS_PRECISION[3];
 
 /* Parsed values; zero = not given, unless options_parse's defaults say otherwise. */
 typedef struct options {
+    const char *system, *chat_template, *stop;
     const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards, *trace, *timeline, *emulate;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */

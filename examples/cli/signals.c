@@ -26,6 +26,11 @@ void signals_catch(void) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+void signals_forget(void) {
+    caught = 0;
+    signals_catch();
+}
+
 int signals_caught(void) {
     return (int)caught;
 }

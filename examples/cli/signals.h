@@ -10,5 +10,7 @@ void signals_ignore_pipe(void);
 void signals_catch(void);
 /* The signal that asked to stop; 0 = none. */
 int signals_caught(void);
+/* Forgets it and catches the next one again. */
+void signals_forget(void);
 
 #endif

@@ -2,7 +2,7 @@
 # Help, version and wrong usage: exit code 2 and a hint, before anything is opened.
 . "$(dirname "$0")/common.sh"
 leave_driver_leaks_alone
-COMMANDS="info plan devices tokenize eval perplexity run board bench"
+COMMANDS="info plan devices tokenize eval perplexity run chat board bench"
 
 help_goes_to_stdout_and_names_every_command() {
     kvr --help
@@ -36,7 +36,7 @@ usage() {
 wrong_usage_is_exit_code_2_with_a_hint() {
     usage "no command given"
     usage "no command 'fly'" fly
-    for command in info plan tokenize run eval perplexity board bench; do usage "no model given" "$command"; done
+    for command in info plan tokenize run chat eval perplexity board bench; do usage "no model given" "$command"; done
     usage "unknown option '-y'" info -y
     usage "unknown option '--why'" info --why
     usage "unexpected argument 'x'" info -m f x
