@@ -99,22 +99,29 @@ turn() {
     other) theirs -o json -r 2 -t "$threads" ${LLAMA_ARGS:-} "$@" >"$work/out" 2>"$work/err" ||
         { cat "$work/err" >&2; die "the other engine failed"; } ;;
     esac
-    awk -v file="$file" -v engine="$engine" '
-        { gsub(/[",]+$/, ""); key = $1; gsub(/[":]/, "", key) }
-        key == "n_prompt" || key == "n_gen" || key == "n_depth" || key ~ /^build_/ || key == "gpu_info" || key == "cpu_info" {
-            value = $0; sub(/^[^:]*: *"?/, "", value); v[key] = value }
-        # the whole array in one line, or one value per line
-        key == "samples_ts" { inside = 1 }
-        inside {
-            line = $0; sub(/.*\[/, "", line); sub(/^.*"samples_ts": */, "", line); ended = line ~ /\]/; gsub(/[\],]/, " ", line)
-            n = split(line, x, " ")
-            test = v["n_prompt"] + 0 > 0 ? "pp" v["n_prompt"] : "tg" v["n_gen"]
-            if (v["n_depth"] + 0 > 0) test = test " @ d" v["n_depth"]
-            for (i = 1; i <= n; i++) if (x[i] ~ /^[0-9]/) print file "|" test "|" engine, x[i]
-            if (ended) inside = 0
+    read_json "$engine" <"$work/out" >>"$work/samples"
+}
+
+# One key and value a line, arrays in one line: so write llama-bench, llama_bench.py and kvr. The samples come last.
+read_json() {
+    awk -v name="$file" -v engine="$1" -v version="$work/version.$1" '
+        {
+            key = $1
+            gsub(/[":]/, "", key)
+            text = $0
+            sub(/^[^:]*: */, "", text)
+            gsub(/[][",]/, " ", text)
+            sub(/ *$/, "", text)
+            sub(/^ */, "", text)
+            value[key] = text
         }
-        END { print v["build_commit"] (v["build_number"] != "" ? " (" v["build_number"] ")" : "") > "'"$work"'/version." engine }
-    ' "$work/out" >>"$work/samples"
+        key == "samples_ts" {
+            test = value["n_prompt"] + 0 > 0 ? "pp" value["n_prompt"] : "tg" value["n_gen"]
+            if (value["n_depth"] + 0 > 0) test = test " @ d" value["n_depth"]
+            n = split(text, x, " ")
+            for (i = 1; i <= n; i++) print name "|" test "|" engine, x[i]
+        }
+        END { print value["build_commit"], value["build_number"] >version }'
 }
 
 : >"$work/samples"
@@ -133,7 +140,7 @@ for file; do
     done
 done
 
-echo "kvr $(cat "$work/version.kvr") beside ${LLAMA_BENCH:+$(basename "$LLAMA_BENCH") }$(cat "$work/version.other");" \
+echo "kvr $(cat "$work/version.kvr")beside ${LLAMA_BENCH:+$(basename "$LLAMA_BENCH") }$(cat "$work/version.other");" \
     "threads $threads; tokens per second, medians of $((2 * rounds)) samples in $rounds rounds, in turn"
 [ -z "${KVR_ARGS:-}${LLAMA_ARGS:-}" ] || echo "KVR_ARGS='${KVR_ARGS:-}' LLAMA_ARGS='${LLAMA_ARGS:-}'"
 grep -m 1 'model name' /proc/cpuinfo 2>/dev/null | sed 's/.*: //' || true
