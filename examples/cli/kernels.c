@@ -46,19 +46,28 @@ static double row_bytes(const kvr_tensor_desc *t) {
     return (double)t->bytes / t->rows;
 }
 
+/* Keys that the rows of an attention see, all together; and how many different ones. */
+static double keys_seen(const recorded_call *c, uint32_t first_token, double *out_different) {
+    const uint32_t window = c->attention.window;
+    double sum = 0;
+    for (uint32_t t = 0; t < c->rows; t++) {
+        const uint32_t all = first_token + t + 1;
+        sum += window != 0 && all > window ? window : all;
+    }
+    const double all = (double)first_token + c->rows, most = (double)window + c->rows - 1.0;
+    *out_different = window != 0 && all > most ? most : all;
+    return sum;
+}
+
 static effort effort_of(const bench *b, const recorded_call *c, uint32_t first_token) {
     const kvr_tensor_desc *dst = tensor(b, c->dst.tensor), *w = tensor(b, c->weight);
-    const int no_src = c->src.tensor == KVR_NO_TENSOR; /* an activation without a factor */
-    const double rows = c->rows, dst_bytes = rows * row_bytes(dst),
-                 src_bytes = no_src ? 0 : rows * row_bytes(tensor(b, c->src.tensor));
-    /* keys that the rows see, all together */
-    const double keys = rows * (first_token + 1.0) + rows * (rows - 1.0) / 2.0;
+    const double rows = c->rows, dst_bytes = rows * row_bytes(dst);
+    const double src_bytes = c->src.tensor != KVR_NO_TENSOR ? rows * row_bytes(tensor(b, c->src.tensor)) : 0;
+    double keys = 0;
     effort e = {0, 0};
     switch (c->op) {
     case OP_EMBED: e.bytes = dst_bytes + rows * row_bytes(w); break;
-    case OP_ADD_BIAS:
-    case OP_SCALE: e.bytes = 2.0 * dst_bytes; break;
-    case OP_NORM: e.bytes = dst_bytes + src_bytes + (double)w->bytes; break;
+    case OP_NORM: e.bytes = dst_bytes * (c->add ? 2 : 1) + src_bytes + (double)w->bytes; break;
     case OP_MATMUL:
         e.flops = 2.0 * rows * w->rows * w->cols;
         e.bytes = (double)w->bytes + src_bytes + dst_bytes * (c->add ? 2 : 1);
@@ -66,10 +75,12 @@ static effort effort_of(const bench *b, const recorded_call *c, uint32_t first_t
     case OP_ROPE: e.bytes = 8.0 * rows * c->n_heads * c->rope.dims; break;
     case OP_STORE: e.bytes = src_bytes + dst_bytes; break;
     case OP_ATTENTION:
-        e.flops = 4.0 * keys * b->rec.n_heads * b->rec.head_dim;
-        e.bytes = dst_bytes + src_bytes + 2.0 * (first_token + rows) * row_bytes(tensor(b, c->keys));
+        e.flops = 4.0 * keys_seen(c, first_token, &keys) * b->rec.n_heads * b->rec.head_dim;
+        e.bytes = dst_bytes + src_bytes + 2.0 * keys * row_bytes(tensor(b, c->keys));
         break;
     case OP_ACTIVATE: e.bytes = 2.0 * dst_bytes + src_bytes; break;
+    case OP_ADD_BIAS: e.bytes = 2.0 * dst_bytes + (double)w->bytes; break;
+    case OP_SCALE: e.bytes = 2.0 * dst_bytes; break;
     case OP_COUNT: break;
     }
     return e;
@@ -137,17 +148,24 @@ static double time_group(bench *b, uint32_t first_token) {
 
 static const char *shape_of(const bench *b, const recorded_call *c, char *out, size_t cap) {
     const kvr_tensor_desc *w = tensor(b, c->weight);
+    const uint32_t cols = tensor(b, c->dst.tensor)->cols;
     switch (c->op) {
     case OP_EMBED:
     case OP_MATMUL: snprintf(out, cap, "%ux%u%s", w->rows, w->cols, c->add ? " +=" : ""); break;
-    case OP_ROPE: snprintf(out, cap, "%ux%u", c->n_heads, c->rope.dims); break;
-    case OP_ATTENTION: snprintf(out, cap, "%u/%ux%u", b->rec.n_heads, b->rec.n_kv_heads, b->rec.head_dim); break;
     case OP_NORM:
-    case OP_ADD_BIAS:
-    case OP_SCALE:
+        if (w->cols < cols) snprintf(out, cap, "%ux%u", cols / w->cols, w->cols); /* per head */
+        else snprintf(out, cap, "%u%s", cols, c->add ? " +=" : "");
+        break;
+    case OP_ROPE: snprintf(out, cap, "%ux%u", c->n_heads, c->rope.dims); break;
+    case OP_ATTENTION:
+        snprintf(out, cap, "%u/%ux%u", b->rec.n_heads, b->rec.n_kv_heads, b->rec.head_dim);
+        if (c->attention.window != 0) snprintf(out + strlen(out), cap - strlen(out), " w%u", c->attention.window);
+        break;
     case OP_STORE:
     case OP_ACTIVATE:
-    case OP_COUNT: snprintf(out, cap, "%u", tensor(b, c->dst.tensor)->cols); break;
+    case OP_ADD_BIAS:
+    case OP_SCALE:
+    case OP_COUNT: snprintf(out, cap, "%u", cols); break;
     }
     return out;
 }
@@ -214,8 +232,9 @@ static int same_shape(const bench *b, uint32_t x, uint32_t y) {
 /* Calls that differ only in the layer. */
 static int alike(const bench *b, const recorded_call *x, const recorded_call *y) {
     return x->op == y->op && x->phase == y->phase && x->rows == y->rows && x->path == y->path && x->add == y->add &&
-           x->n_heads == y->n_heads && same_shape(b, x->weight, y->weight) &&
-           same_shape(b, x->dst.tensor, y->dst.tensor);
+           x->n_heads == y->n_heads && x->attention.window == y->attention.window &&
+           same_shape(b, x->weight, y->weight) && same_shape(b, x->dst.tensor, y->dst.tensor) &&
+           same_shape(b, x->keys, y->keys);
 }
 
 static void collect(bench *b, size_t first) {
@@ -231,15 +250,17 @@ static void collect(bench *b, size_t first) {
 static int fill_values(bench *b, uint32_t index, float first, float step);
 
 /*
- * The activation works in place, and times again what it has made: most values would run off to zero or infinity, where
- * arithmetic takes another time. From gate -1 and up 1 + e it stays where it is: silu(-1) * (1 + e) = -1, and small
- * errors shrink.
+ * These operators work in place, so each call gets what the one before has made: most values would run off to zero or
+ * infinity, where arithmetic takes another time. These stay where they are. With a factor: x = -1 and factor
+ * -1 / activation(-1), where small errors shrink; without: large enough for activation(x) = x.
  */
 static int hold_still(bench *b, const recorded_call *c) {
-    const float e = 2.7182818f;
-    if (c->op != OP_ACTIVATE || c->activation != KVR_ACT_SILU || c->src.tensor == KVR_NO_TENSOR) return EXIT_OK;
+    static const float factors[] = {3.7182818f, 6.3029742f, 6.2969130f}; /* by kvr_activation */
+    if (c->op == OP_SCALE) return fill_values(b, c->dst.tensor, 0.0f, 0.0f);
+    if (c->op != OP_ACTIVATE) return EXIT_OK;
+    if (c->src.tensor == KVR_NO_TENSOR) return fill_values(b, c->dst.tensor, 100.0f, 0.0f);
     const int code = fill_values(b, c->dst.tensor, -1.0f, 0.0f);
-    return code == EXIT_OK ? fill_values(b, c->src.tensor, 1.0f + e, 0.0f) : code;
+    return code == EXIT_OK ? fill_values(b, c->src.tensor, factors[c->activation], 0.0f) : code;
 }
 
 static int time_calls(bench *b, const number_list *depths) {
@@ -285,9 +306,10 @@ static int fill_all(bench *b) {
     for (size_t i = 0; i < b->rec.n_calls; i++) {
         recorded_call c = b->rec.calls[i];
         if (c.op != OP_STORE || c.phase != PREFILL || c.rows != b->batch) continue;
-        for (uint32_t at = 0; at < b->rec.ctx_tokens; at += b->batch) {
+        const uint32_t n_rows = tensor(b, c.dst.tensor)->rows;
+        for (uint32_t at = 0; at < n_rows; at += b->batch) {
             c.dst.row = at;
-            c.rows = b->rec.ctx_tokens - at < b->batch ? b->rec.ctx_tokens - at : b->batch;
+            c.rows = n_rows - at < b->batch ? n_rows - at : b->batch;
             if (recorder_repeat(&b->rec, &c, 0, b->ids) != KVR_OK) return say_device_failure(b, "store");
         }
     }

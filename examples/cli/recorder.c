@@ -45,7 +45,17 @@ static kvr_status rec_embed(void *user, kvr_view dst, uint32_t weight, const int
 static kvr_status rec_norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows) {
     recorded_call call = new_call(OP_NORM, dst, src, rows);
     call.weight = how->weight;
+    call.add = how->add;
     call.norm = *how;
+    return pass(user, &call, NULL);
+}
+
+static kvr_status rec_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
+                             int add) {
+    recorded_call call = new_call(OP_MATMUL, dst, src, rows);
+    call.weight = weight;
+    call.path = path;
+    call.add = add;
     return pass(user, &call, NULL);
 }
 
@@ -62,22 +72,12 @@ static kvr_status rec_scale(void *user, kvr_view x, float factor, float soft_cap
     return pass(user, &call, NULL);
 }
 
-static kvr_status rec_matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
-                             int add) {
-    recorded_call call = new_call(OP_MATMUL, dst, src, rows);
-    call.weight = weight;
-    call.path = path;
-    call.add = add;
-    return pass(user, &call, NULL);
-}
-
 static kvr_status rec_rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                            uint32_t first_token) {
     recorded_call call = new_call(OP_ROPE, x, x, rows);
-    call.weight = how->freq;
-    call.rope = *how;
     call.n_heads = n_heads;
     call.first_token = first_token;
+    call.rope = *how;
     return pass(user, &call, NULL);
 }
 
@@ -91,8 +91,8 @@ static kvr_status rec_attention(void *user, kvr_view dst, kvr_view q, uint32_t k
     recorded_call call = new_call(OP_ATTENTION, dst, q, rows);
     call.keys = k;
     call.values = v;
-    call.attention = *how;
     call.first_token = first_token;
+    call.attention = *how;
     return pass(user, &call, NULL);
 }
 
@@ -108,20 +108,21 @@ kvr_status recorder_repeat(const recorder *r, const recorded_call *c, uint32_t f
     case OP_EMBED: return b->embed(b->user, c->dst, c->weight, ids, c->rows);
     case OP_NORM: return b->norm(b->user, c->dst, c->src, &c->norm, c->rows);
     case OP_MATMUL: return b->matmul(b->user, c->dst, c->weight, c->src, c->rows, c->path, c->add);
-    case OP_ADD_BIAS: return b->add_bias(b->user, c->dst, c->weight, c->rows);
-    case OP_SCALE: return b->scale(b->user, c->dst, c->factor, c->soft_cap, c->rows);
     case OP_ROPE: return b->rope(b->user, c->dst, &c->rope, c->rows, c->n_heads, first_token);
     case OP_STORE: return b->store(b->user, c->dst, c->src, c->rows);
-    case OP_ATTENTION: return b->attention(b->user, c->dst, c->src, c->keys, c->values, &c->attention, c->rows, first_token);
+    case OP_ATTENTION:
+        return b->attention(b->user, c->dst, c->src, c->keys, c->values, &c->attention, c->rows, first_token);
     case OP_ACTIVATE: return b->activate(b->user, c->dst, c->src, c->activation, c->rows);
+    case OP_ADD_BIAS: return b->add_bias(b->user, c->dst, c->weight, c->rows);
+    case OP_SCALE: return b->scale(b->user, c->dst, c->factor, c->soft_cap, c->rows);
     case OP_COUNT: break;
     }
     return KVR_ERR_ARG;
 }
 
 const char *recorder_op_name(recorded_op op) {
-    static const char *const names[OP_COUNT] = {"embed", "norm",  "matmul",    "add_bias", "scale",
-                                                "rope",  "store", "attention", "activate"};
+    static const char *const names[OP_COUNT] = {"embed",     "norm",     "matmul",   "rope", "store",
+                                                "attention", "activate", "add_bias", "scale"};
     return op < OP_COUNT ? names[op] : "?";
 }
 
@@ -138,7 +139,6 @@ static kvr_status rec_open(void *user, const kvr_backend_need *need, void *mem, 
     if (r->tensors == NULL) return KVR_ERR_NOMEM;
     memcpy(r->tensors, need->tensors, need->n_tensors * sizeof *r->tensors);
     r->n_tensors = need->n_tensors;
-    r->ctx_tokens = need->ctx_tokens;
     r->n_heads = need->n_heads;
     r->n_kv_heads = need->n_kv_heads;
     r->head_dim = need->head_dim;
@@ -194,13 +194,13 @@ void recorder_wrap(recorder *r, kvr_backend *backend) {
     backend->close = rec_close;
     backend->embed = rec_embed;
     backend->norm = rec_norm;
-    backend->add_bias = rec_add_bias;
-    backend->scale = rec_scale;
     backend->matmul = rec_matmul;
     backend->rope = rec_rope;
     backend->store = rec_store;
     backend->attention = rec_attention;
     backend->activate = rec_activate;
+    backend->add_bias = rec_add_bias;
+    backend->scale = rec_scale;
     backend->write = rec_write;
     backend->read = rec_read;
     backend->done = rec_done;

@@ -11,12 +11,12 @@ typedef enum recorded_op {
     OP_EMBED,
     OP_NORM,
     OP_MATMUL,
-    OP_ADD_BIAS,
-    OP_SCALE,
     OP_ROPE,
     OP_STORE,
     OP_ATTENTION,
     OP_ACTIVATE,
+    OP_ADD_BIAS,
+    OP_SCALE,
     OP_COUNT
 } recorded_op;
 
@@ -24,24 +24,24 @@ typedef enum recorded_op {
 typedef struct recorded_call {
     recorded_op op;
     uint32_t phase;    /* recorder.phase at the time */
-    kvr_view dst, src; /* in place: dst. activate: src is the up projection */
-    uint32_t weight;   /* matrix, norm or frequencies */
+    kvr_view dst, src; /* in place: the same; activate: src is the factor, or KVR_NO_TENSOR */
+    uint32_t weight;   /* matrix, or the norm's weight, or bias */
     uint32_t keys, values;
     uint32_t rows, n_heads, first_token;
     kvr_path path;
     int add;
-    float factor, soft_cap; /* scale */
-    kvr_activation activation;
     kvr_norm norm;
     kvr_rope rope;
     kvr_attention attention;
+    kvr_activation activation;
+    float factor, soft_cap;
 } recorded_call;
 
 typedef struct recorder {
     kvr_backend inner;
     uint32_t phase;           /* set by the user between prompts and tokens; goes into every call */
     kvr_tensor_desc *tensors; /* of open, malloc'ed */
-    uint32_t n_tensors, ctx_tokens, n_heads, n_kv_heads, head_dim;
+    uint32_t n_tensors, n_heads, n_kv_heads, head_dim;
     recorded_call *calls; /* malloc'ed */
     size_t n_calls, cap_calls;
 } recorder;
