@@ -46,8 +46,9 @@ static int read_profiles(const chain *c, const options *opt, const kvr_board_pro
     if (code == EXIT_OK) code = profiles_chain(&store, opt->profile, link, who, links, &n);
     if (code != EXIT_OK) return code;
     if (n != 1 && n != c->n_boards)
-        return say_usage("run", "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last",
-                         n, c->n_boards);
+        return say_usage(
+            "run", "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last", n,
+            c->n_boards);
     for (uint32_t r = n; r < c->n_boards; r++) {
         who[r] = who[n - 1];
         links[r] = links[n - 1];
@@ -82,7 +83,8 @@ int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t ou
     if (opt->profile == NULL) return EXIT_OK;
     int code = read_profiles(c, opt, who, links);
     if (code != EXIT_OK) return code;
-    if (kvr_geometry_of(kvr_model_get_info(c->e.model), &geometry) != KVR_OK) return say_error("the model has no weights");
+    if (kvr_geometry_of(kvr_model_get_info(c->e.model), &geometry) != KVR_OK)
+        return say_error("the model has no weights");
 
     const int alone = prompt->n_boards < 2, given = opt->partition.n != 0;
     memset(&job, 0, sizeof job);

@@ -77,8 +77,8 @@ double kvri_sim_run(kvri_sim *sim, const uint32_t *sizes, kvr_cost_span_fn span)
 void kvri_sim_even(uint32_t n_tokens, uint32_t n_boards, uint32_t *out_sizes);
 
 kvri_costs kvri_costs_of(const kvr_board_profile *board, const kvr_geometry *g);
-/* n tokens from `first` on. square != 0: every query meets so many keys; 0: those before it, as far as `tile` (as in the
- * profile) lets it skip the others. */
+/* n tokens from `first` on. square != 0: every query meets so many keys; 0: those before it, as far as `tile` (as in
+ * the profile) lets it skip the others. */
 kvri_share kvri_share_of(const kvri_costs *c, uint32_t first, uint32_t n, uint32_t square, uint32_t tile,
                          uint32_t batch_tokens);
 /* One board, the whole prompt. */

@@ -1,6 +1,6 @@
 /*
- * TSP in virtual time: every rank computes Q, K, V of its tokens; a ring all-gather in P-1 steps, in each of which every
- * rank sends on the block that it got last; all wait for all; then attention and the rest.
+ * TSP in virtual time: every rank computes Q, K, V of its tokens; a ring all-gather in P-1 steps, in each of which
+ * every rank sends on the block that it got last; all wait for all; then attention and the rest.
  */
 #include "kvr_cost_core.h"
 

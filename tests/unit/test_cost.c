@@ -88,7 +88,8 @@ static void the_ring_takes_what_was_worked_out_by_hand(void **state) {
     const kvr_cost_result r = rig_run(&rig, KVR_COST_TSP, NULL, ranks);
     assert_near(r.ttft_us, 250);
     assert_int_equal(r.bytes_moved, 4 * 104);
-    /* with skipping: rank 0 ends layer 0 at 116 and layer 1's K, V at 118, rank 1 at 122 as before; one row 3 + 4 + 10 */
+    /* with skipping: rank 0 ends layer 0 at 116 and layer 1's K, V at 118, rank 1 at 122 as before; one row 3 + 4 + 10
+     */
     assert_near(rig_run(&rig, KVR_COST_TSP_SKIP, NULL, NULL).ttft_us, 226 + 17);
     rig_end(&rig);
 }
