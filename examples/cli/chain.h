@@ -14,6 +14,7 @@ typedef struct chain {
     uint32_t n_cores;  /* held to so many cores; 0 = not held */
     char *remote;      /* copy of --boards, cut into addresses */
     const char *addresses[BOARDS_CAP_HELPERS];
+    uint32_t place[BOARDS_CAP_HELPERS]; /* of each helper in --boards or --profile, from 1; 0 = where it stands */
 } chain;
 
 /* Exit codes with sentences, as in engine.h. chain_close is harmless at any stage of a zeroed chain. */

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # The planner's predictions beside what chains really took: a line per run, the median error at the end.
 #
-#   predict.sh [-m MODEL.gguf] [-c CORES] [-e SHAPE.gguf]...
+#   predict.sh [-m MODEL.gguf] [-c CORES] [-r RUNS] [-e SHAPE.gguf]...
 #
 # Real boards (-m; default the shipped model): one core each of this machine, up to CORES of them (default: all). Their
 # profile is measured first ('kvr plan --measure'). Leave the machine alone meanwhile.
 # Emulated boards (-e; default: 1.1 B and 7 B shapes made by make_model.py, which needs python3 with numpy and gguf): boards
-# that sleep as long as their profile says (examples/profiles), over real frames, so any machine will do. -e none: no such.
+# that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are real work:
+# many boards of a large shape want more than one core. -e none: no such.
 #
-# Every chain is measured by 'kvr bench' (a warm-up, then the best of 3), with an even cut and with the planner's.
+# Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3), with an even cut and with the
+# planner's.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../../build/release/bin/kvr}
-model=$here/../../examples/model/kvr-logbook.gguf cores=$(nproc) shapes=()
-while getopts m:c:e: option; do
+model=$here/../../examples/model/kvr-logbook.gguf cores=$(nproc) runs=3 shapes=()
+while getopts m:c:r:e: option; do
     case $option in
     m) model=$OPTARG ;;
     c) cores=$OPTARG ;;
+    r) runs=$OPTARG ;;
     e) shapes+=("$OPTARG") ;;
     *) exit 2 ;;
     esac
@@ -33,8 +36,8 @@ run() {
     shift 5
     for cut in even planned; do
         if [ "$cut" = planned ] && [ "$boards" = 1 ]; then continue; fi
-        "$kvr" bench "$@" -p "$tokens" -n 0 -r 3 -o json --local-boards "$boards" --profile "$profile" --link "$link" \
-            --cut "$cut" >"$tmp/run.json" 2>"$tmp/run.err" || { cat "$tmp/run.err" >&2; exit 1; }
+        "$kvr" bench "$@" -p "$tokens" -n 0 -r "$runs" -o json --local-boards "$boards" --profile "$profile" --link "$link" \
+            $(if [ "$cut" = even ]; then echo --even; fi) >"$tmp/run.json" 2>"$tmp/run.err" || { cat "$tmp/run.err" >&2; exit 1; }
         awk -F'[][, :"]+' -v label="$label" -v tokens="$tokens" -v boards="$boards" -v cut="$cut" '
             /"least_ttft_ms"/ { measured = $3 }
             /"expected_ttft_ms"/ { expected = $3 }
@@ -47,7 +50,7 @@ run() {
 }
 
 echo "real boards: $(basename "$model"), one core each"
-"$kvr" plan -m "$model" -t 1 --measure -r 5 --name one-core -o "$tmp/one-core.txt" 2>"$tmp/measure.err" ||
+"$kvr" plan -m "$model" -t 1 --measure -r $((runs + 2)) --name one-core -o "$tmp/one-core.txt" 2>"$tmp/measure.err" ||
     { cat "$tmp/measure.err" >&2; exit 1; }
 for tokens in 256 512 1024 1536; do
     for ((boards = 1; boards <= cores; boards *= 2)); do
