@@ -188,6 +188,7 @@ static void lay_out(kvri_sim *s, kvri_carve *carve) {
     const uint64_t pieces = kvri_ceil_div(s->job->n_tokens, s->frame_tokens) + P;
     const int chain = s->strategy == KVR_COST_CHAIN || s->strategy == KVR_COST_SINGLE;
     const int fan_out = s->strategy == KVR_COST_FAN_OUT;
+    const int ring = s->strategy == KVR_COST_TSP || s->strategy == KVR_COST_TSP_SKIP;
     s->first = kvri_carve_take(carve, P + 1, sizeof *s->first);
     s->costs = kvri_carve_take(carve, P, sizeof *s->costs);
     s->shares = kvri_carve_take(carve, P, sizeof *s->shares);
@@ -197,7 +198,8 @@ static void lay_out(kvri_sim *s, kvri_carve *carve) {
     s->kv_done = kvri_carve_take(carve, L, sizeof *s->kv_done);
     s->span_from = kvri_carve_take(carve, L, sizeof *s->span_from);
     s->span_to = kvri_carve_take(carve, L, sizeof *s->span_to);
-    s->in = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *s->in);
+    s->ring = kvri_carve_take(carve, ring ? P : 0, sizeof *s->ring);
+    s->in = kvri_carve_take(carve, chain ? L * pieces : ring ? P * pieces : 0, sizeof *s->in);
     s->out = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *s->out);
     s->sent = kvri_carve_take(carve, fan_out ? P * P * L : 0, sizeof *s->sent);
     s->ranks = kvri_carve_take(carve, P, sizeof *s->ranks);
