@@ -20,8 +20,8 @@ extern "C" {
 typedef enum kvr_cost_strategy {
     KVR_COST_CHAIN = 0,  /* KV-Runahead, any partition */
     KVR_COST_SINGLE = 1, /* the last board alone */
-    KVR_COST_TSP = 2, /* the paper's baseline: even cut, K and V of each layer by a ring all-gather, then all wait for
-                         all; the full square of products, masked afterwards; every layer in full */
+    KVR_COST_TSP = 2, /* the paper's baseline: even cut, K and V of each layer by a blocking ring all-gather; the full
+                         square of products, masked afterwards; every layer in full */
     KVR_COST_TSP_SKIP = 3, /* the same, but no keys after a chunk's end, masked tiles and the last layer's unread rows
                               are skipped as in the chain: what is left of the chain's lead comes from its transfers */
     KVR_COST_FAN_OUT = 4,  /* each rank sends its keys and values to all later ranks itself */
