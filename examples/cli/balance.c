@@ -9,19 +9,34 @@
 #define LOCAL_LINK "loopback"
 #define REMOTE_LINK "1gbit"
 
+static void swap_helpers(chain *c, uint32_t a, uint32_t b) {
+    const char *address = c->addresses[a];
+    const uint32_t place = c->place[a];
+    c->addresses[a] = c->addresses[b];
+    c->addresses[b] = address;
+    c->place[a] = c->place[b];
+    c->place[b] = place;
+    if (c->local.n_boards < 2) return;
+    const board_process helper = c->local.helpers[a];
+    c->local.helpers[a] = c->local.helpers[b];
+    c->local.helpers[b] = helper;
+}
+
+/* The order of --profile, as it was before an earlier prompt moved boards. */
+static void restore_order(chain *c) {
+    for (uint32_t r = 0; r + 1 < c->n_boards; r++)
+        if (c->place[r] == 0) c->place[r] = r + 1;
+    for (uint32_t r = 0; r + 1 < c->n_boards; r++)
+        while (c->place[r] != r + 1) swap_helpers(c, r, c->place[r] - 1);
+}
+
 /* Boards that take part move to the front, the order among them kept; sizes likewise. Returns how many they are. */
-static uint32_t front(chain *c, uint32_t *sizes) {
+static uint32_t move_to_front(chain *c, uint32_t *sizes) {
     uint32_t n = 0;
+    restore_order(c);
     for (uint32_t r = 0; r + 1 < c->n_boards; r++) {
         if (sizes[r] == 0) continue;
-        const char *address = c->addresses[r];
-        c->addresses[r] = c->addresses[n];
-        c->addresses[n] = address;
-        if (c->local.n_boards > 1) {
-            const board_process helper = c->local.helpers[r];
-            c->local.helpers[r] = c->local.helpers[n];
-            c->local.helpers[n] = helper;
-        }
+        swap_helpers(c, r, n);
         sizes[n++] = sizes[r];
     }
     sizes[n++] = sizes[c->n_boards - 1];
@@ -46,8 +61,9 @@ static int read_profiles(const chain *c, const options *opt, const kvr_board_pro
     if (code == EXIT_OK) code = profiles_chain(&store, opt->profile, link, who, links, &n);
     if (code != EXIT_OK) return code;
     if (n != 1 && n != c->n_boards)
-        return say_usage("run", "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last",
-                         n, c->n_boards);
+        return say_usage(
+            "run", "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last", n,
+            c->n_boards);
     for (uint32_t r = n; r < c->n_boards; r++) {
         who[r] = who[n - 1];
         links[r] = links[n - 1];
@@ -82,16 +98,17 @@ int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t ou
     if (opt->profile == NULL) return EXIT_OK;
     int code = read_profiles(c, opt, who, links);
     if (code != EXIT_OK) return code;
-    if (kvr_geometry_of(kvr_model_get_info(c->e.model), &geometry) != KVR_OK) return say_error("the model has no weights");
+    if (kvr_geometry_of(kvr_model_get_info(c->e.model), &geometry) != KVR_OK)
+        return say_error("the model has no weights");
 
-    const int alone = prompt->n_boards < 2, given = opt->partition.n != 0;
+    const int alone = prompt->n_boards < 2, given = opt->partition.n != 0 || opt->even;
     memset(&job, 0, sizeof job);
     job.struct_bytes = sizeof job;
     job.strategy = alone ? KVR_COST_SINGLE : KVR_COST_CHAIN;
     job.geometry = &geometry;
     job.boards = who;
     job.links = links;
-    job.sizes = given ? opt->partition.values : NULL;
+    job.sizes = opt->partition.n != 0 ? opt->partition.values : NULL;
     job.n_boards = c->n_boards;
     job.n_tokens = prompt->n_ids;
     job.batch_tokens = c->e.plan.batch_tokens;
@@ -108,7 +125,7 @@ int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t ou
         for (uint32_t r = 0; r < c->n_boards; r++)
             if (out_sizes[r] != 0) out_sizes[n_front++] = out_sizes[r];
     } else {
-        n_front = front(c, out_sizes);
+        n_front = move_to_front(c, out_sizes);
         if (n_front > 1) code = engine_set_boards(&c->e, c->addresses, n_front - 1);
     }
     if (n_front < c->n_boards && opt->verbose)

@@ -1,5 +1,6 @@
 /*
- * balance.h - the cut of a prompt over a chain by the profiles of its boards (--profile), and which boards to leave out.
+ * balance.h - the cut of a prompt over a chain by the profiles of its boards (--profile), and which boards to leave
+ * out.
  */
 #ifndef KVR_CLI_BALANCE_H
 #define KVR_CLI_BALANCE_H
@@ -7,9 +8,9 @@
 #include "chain.h"
 
 /*
- * After chain_fill_prompt, with --profile: predicts the prompt (c->expected_us). When --partition is not given, searches the
- * partition for it, puts the boards worth using first in the chain and sets prompt->n_boards and prompt->partition (which
- * points to out_sizes). An exit code, with a sentence.
+ * After chain_fill_prompt, with --profile: predicts the prompt (c->expected_us). When --partition is not given,
+ * searches the partition for it, puts the boards worth using first in the chain and sets prompt->n_boards and
+ * prompt->partition (which points to out_sizes). An exit code, with a sentence.
  */
 int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t out_sizes[KVR_MAX_BOARDS]);
 

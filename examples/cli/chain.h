@@ -15,6 +15,7 @@ typedef struct chain {
     int helpers_ignore_keys; /* set before chain_open: Ctrl-C reaches only this process */
     char *remote;      /* copy of --boards, cut into addresses */
     const char *addresses[BOARDS_CAP_HELPERS];
+    uint32_t place[BOARDS_CAP_HELPERS]; /* of each helper in --boards or --profile, from 1; 0 = where it stands */
 } chain;
 
 /* Exit codes with sentences, as in engine.h. chain_close is harmless at any stage of a zeroed chain. */

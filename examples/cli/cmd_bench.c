@@ -32,6 +32,7 @@ static const option_id ACCEPTS[] = {
     OPT_REPETITIONS, OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
     OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
+    OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
     OPT_EMULATE,     OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
@@ -69,6 +70,13 @@ static double median_ms(const uint64_t *us, uint32_t n) {
     return (double)(sorted[(n - 1) / 2] + sorted[n / 2]) / 2000.0;
 }
 
+static double least_ms(const uint64_t *us, uint32_t n) {
+    uint64_t least = n > 0 ? us[0] : 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (us[i] < least) least = us[i];
+    return (double)least / 1000;
+}
+
 /* "[1,2,3]" */
 static const char *samples_text(const double *x, uint32_t n, const char *format, char *out, size_t cap) {
     size_t at = 0;
@@ -102,7 +110,7 @@ static void on_result(void *user, const measure_result *r) {
         ts[i] = r->sample_ns[i] ? n_tokens * 1e9 / ns[i] : 0;
     }
     char size[32], params[32], test[48], rate[64], when[32] = "", ttft[32] = "", planned[32], resident[32];
-    char c[18][32], depth[24] = "";
+    char c[20][32], depth[24] = "";
     if (r->n_depth) snprintf(depth, sizeof depth, " @ d%u", r->n_depth);
     snprintf(test, sizeof test, "%s%u%s", r->n_prompt ? "pp" : "tg", r->n_prompt ? r->n_prompt : r->n_gen, depth);
     snprintf(rate, sizeof rate, "%.2f ± %.2f", mean(ts, r->n_samples), deviation(ts, r->n_samples));
@@ -141,6 +149,10 @@ static void on_result(void *user, const measure_result *r) {
         {"stddev_ts", NULL, number(c[10], 32, "%.6f", deviation(ts, r->n_samples)), CELL_NUMBER, 0},
         {NULL, "t/s", rate, CELL_TEXT, 20},
         {"ttft_ms", "ttft_ms", ttft, CELL_NUMBER, 10},
+        {"least_ttft_ms", NULL, r->n_prompt ? number(c[18], 32, "%.3f", least_ms(r->ttft_us, r->n_samples)) : "",
+         CELL_NUMBER, 0},
+        {"expected_ttft_ms", NULL, r->expected_us > 0 ? number(c[19], 32, "%.3f", r->expected_us / 1e3) : "",
+         CELL_NUMBER, 0},
         {NULL, "planned", output_size(exact, planned, sizeof planned), CELL_TEXT, 11},
         {NULL, "resident", output_size(r->peak_bytes, resident, sizeof resident), CELL_TEXT, 11},
         {"mem_model", NULL, bytes(c[12], r->region_bytes[KVR_REGION_MODEL]), CELL_NUMBER, 0},

@@ -69,17 +69,18 @@ static void print_head(const chain_spec *c) {
     }
     for (uint32_t r = 0; r < c->job.n_boards; r++)
         if (r == 0 || c->links[r] != c->links[r - 1])
-            printf("link   %s: %.1f Mbit/s, %.0f us; %s\n", c->links[r]->name, c->links[r]->mbit, c->links[r]->latency_us,
-                   c->links[r]->source);
+            printf("link   %s: %.1f Mbit/s, %.0f us; %s\n", c->links[r]->name, c->links[r]->mbit,
+                   c->links[r]->latency_us, c->links[r]->source);
 }
 
 static void print_ranks(const chain_spec *c, const kvr_cost_rank *ranks, const uint32_t *used) {
-    printf("  %4s %-18s %8s %12s %12s %12s %14s %12s\n", "rank", "board", "tokens", "compute", "wait_prefix", "wait_send",
-           "products", "sent");
+    printf("  %4s %-18s %8s %12s %12s %12s %14s %12s\n", "rank", "board", "tokens", "compute", "wait_prefix",
+           "wait_send", "products", "sent");
     for (uint32_t r = 0; r < c->job.n_boards; r++) {
         char compute[32], prefix[32], sending[32], bytes[32];
         printf("  %4u %-18s %8u %12s %12s %12s %14llu %12s%s\n", r, c->boards[used[r]]->name, ranks[r].n_tokens,
-               seconds(ranks[r].compute_us, compute, sizeof compute), seconds(ranks[r].wait_prefix_us, prefix, sizeof prefix),
+               seconds(ranks[r].compute_us, compute, sizeof compute),
+               seconds(ranks[r].wait_prefix_us, prefix, sizeof prefix),
                seconds(ranks[r].wait_send_us, sending, sizeof sending), (unsigned long long)ranks[r].products,
                output_size(ranks[r].bytes_out, bytes, sizeof bytes), r + 1 == c->job.n_boards ? "  (lead)" : "");
     }
@@ -165,8 +166,8 @@ static int forecast_prompt(chain_spec *c, const options *opt, uint32_t n_tokens)
     printf("\nprompt of %u tokens\n", n_tokens);
     printf("  %-22s%u of %u\n", "boards worth using", some.job.n_boards, c->job.n_boards);
     print_sizes(how, sizes, some.job.n_boards);
-    printf("  %-22s%s, speed-up %.2fx over the lead alone (%s)", "time to first token", seconds(best.ttft_us, text[0], 32),
-           best.single_us / best.ttft_us, seconds(best.single_us, text[1], 32));
+    printf("  %-22s%s, speed-up %.2fx over the lead alone (%s)", "time to first token",
+           seconds(best.ttft_us, text[0], 32), best.single_us / best.ttft_us, seconds(best.single_us, text[1], 32));
     if (has_even) printf("; all boards, even cut: %s", seconds(even.ttft_us, text[2], 32));
     printf("\n  %-22sperfect split %s, busiest board %s\n", "lower bounds", seconds(best.bound_split_us, text[0], 32),
            seconds(best.bound_busiest_us, text[1], 32));
@@ -197,8 +198,10 @@ static int write_table(chain_spec *c, const number_list *prompts, const char *pa
     kvr_error error = {0};
     FILE *file = path != NULL ? fopen(path, "w") : stdout;
     if (file == NULL) return say_error("cannot write %s: %s", path, strerror(errno));
-    fprintf(file, "kvr-table 1\n# kvr plan --search: tokens of each board by prompt length, the lead last; 0 = not worth using\n");
-    fprintf(file, "geometry %s\nboards %u", c->geometry.name[0] != '\0' ? c->geometry.name : "unnamed", c->job.n_boards);
+    fprintf(file, "kvr-table 1\n# kvr plan --search: tokens of each board by prompt length, the lead last; 0 = not "
+                  "worth using\n");
+    fprintf(file, "geometry %s\nboards %u", c->geometry.name[0] != '\0' ? c->geometry.name : "unnamed",
+            c->job.n_boards);
     for (uint32_t r = 0; r < c->job.n_boards; r++) {
         fprintf(file, " ");
         for (const char *at = c->boards[r]->name; *at; at++) fputc(*at == ' ' ? '_' : *at, file);
@@ -218,7 +221,8 @@ static int write_table(chain_spec *c, const number_list *prompts, const char *pa
             code = say_kvr_error("cannot search", &error);
         else fwrite(line, 1, kvr_table_write_row(c->job.n_tokens, sizes, c->job.n_boards, line, sizeof line), file);
     }
-    if (path != NULL && fclose(file) != 0 && code == EXIT_OK) code = say_error("cannot write %s: %s", path, strerror(errno));
+    if (path != NULL && fclose(file) != 0 && code == EXIT_OK)
+        code = say_error("cannot write %s: %s", path, strerror(errno));
     return code;
 }
 
@@ -259,7 +263,8 @@ int forecast(const options *opt) {
         if (opt->table != NULL) code = read_table(&c, opt->table);
         const number_list *prompts = opt->plan_prompt.n != 0 ? &opt->plan_prompt : &DEFAULT_PROMPTS;
         if (code == EXIT_OK) print_head(&c);
-        for (uint32_t i = 0; i < prompts->n && code == EXIT_OK; i++) code = forecast_prompt(&c, opt, prompts->values[i]);
+        for (uint32_t i = 0; i < prompts->n && code == EXIT_OK; i++)
+            code = forecast_prompt(&c, opt, prompts->values[i]);
     }
     forecast_memory_free(&c.memory);
     return code;

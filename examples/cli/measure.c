@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "affinity.h"
+#include "balance.h"
 #include "say.h"
 #include "signals.h"
 
@@ -31,8 +32,8 @@ static void fill_ids(const kvr_model_info *info, int32_t *ids, uint32_t n) {
 }
 
 /* One repetition: the time from the question to the end of the answer. n_kept of the ids are cached already. */
-static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_kept, uint32_t n_new, uint32_t n_boards,
-                    uint64_t *out_ns, uint64_t *out_ttft_us) {
+static int run_once(chain *c, const options *opt, const int32_t *ids, uint32_t n_ids, uint32_t n_kept, uint32_t n_new,
+                    uint32_t n_boards, uint64_t *out_ns, uint64_t *out_ttft_us) {
     kvr_prompt prompt;
     kvr_stats stats;
     memset(&prompt, 0, sizeof prompt);
@@ -45,8 +46,11 @@ static int run_once(chain *c, const int32_t *ids, uint32_t n_ids, uint32_t n_kep
     prompt.max_new_tokens = n_new;
     prompt.ignore_eos = 1;
     prompt.n_boards = n_boards < n_ids ? n_boards : n_ids;
+    uint32_t sizes[KVR_MAX_BOARDS];
+    int code = n_kept == 0 && n_ids > 1 ? balance_prompt(c, opt, &prompt, sizes) : EXIT_OK;
+    if (code != EXIT_OK) return code;
     uint64_t start_us = engine_now_us(&c->e);
-    int code = chain_answer(c, &prompt, NULL, NULL);
+    code = chain_answer(c, &prompt, NULL, NULL);
     *out_ns = (engine_now_us(&c->e) - start_us) * 1000u;
     stats.struct_bytes = sizeof stats;
     kvr_session_get_stats(c->e.session, &stats);
@@ -78,11 +82,12 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
     uint32_t n_new = result->n_prompt ? 1 : result->n_gen;
     uint32_t n_boards = result->n_prompt ? c->n_boards : 1;
     uint64_t ns = 0, ttft_us = 0;
-    int code = depth ? run_once(c, ids, depth, 0, 0, 1, &ns, &ttft_us) : EXIT_OK;
-    if (code == EXIT_OK) code = run_once(c, ids, n_ids, depth, n_new, n_boards, &ns, &ttft_us); /* warm-up */
+    int code = depth ? run_once(c, opt, ids, depth, 0, 0, 1, &ns, &ttft_us) : EXIT_OK;
+    if (code == EXIT_OK) code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &ns, &ttft_us); /* warm-up */
     for (uint32_t i = 0; i < opt->repetitions && code == EXIT_OK; i++)
-        code = run_once(c, ids, n_ids, depth, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
+        code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
     result->n_samples = opt->repetitions;
+    result->expected_us = result->n_prompt != 0 ? c->expected_us : 0;
     result->peak_bytes = peak_bytes();
     return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
 }

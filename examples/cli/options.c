@@ -148,6 +148,8 @@ static const option_row TABLE[] = {
      "writes them), one for all boards or one for each, this one last"},
     {OPT_RUN_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
      "with --profile: what the boards send through (default: loopback for --local-boards, else 1gbit)"},
+    {OPT_EVEN, 0, "even", NULL, VALUE_FLAG, AT(even), 0, 0,
+     "with --profile: cut the prompt evenly over all boards and only predict"},
     {OPT_MEASURE, 0, "measure", NULL, VALUE_FLAG, AT(measure), 0, 0,
      "time this board with this model and write its profile (default -p: 64 to 1024)"},
     {OPT_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0, "name in the measured profile (default this-board)"},

@@ -73,6 +73,7 @@ typedef enum option_id {
     OPT_TABLE_OUT,
     OPT_PROFILE,
     OPT_RUN_LINK,
+    OPT_EVEN,
     OPT_MEASURE,
     OPT_NAME,
     OPT_PAPER,
@@ -117,7 +118,7 @@ typedef struct options {
     /* predictions */
     const char *profiles, *profile, *link, *table, *table_out, *name, *paper_models, *paper_board;
     number_list plan_prompt, paper_boards;
-    uint32_t search, measure, paper;
+    uint32_t search, measure, paper, even;
 } options;
 
 /* What a command is, for its --help. */

@@ -11,12 +11,14 @@
 static const command_help HELP = {
     "bench --paper", "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME] [-o md|csv|json]",
     "Predicts the time to the first token by the paper's strategies: nothing is run. Profiles say what is assumed.",
-    "All times in ms. TSP: even cut, ring all-gather of K and V in every layer, the full square of products. TSP-skip: the\n"
-    "same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and boards. KVR-P: cut\n"
-    "interpolated between searches at 3/4 and 3/2 of the length. bound: no cut can be faster (least work divided perfectly,\n"
-    "links free). lost: what an unsteady link costs KVR-S and TSP against the same link steady (means of 16 seeds)."};
-static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPER_LINK, OPT_PAPER_BOARDS, OPT_PAPER_PROMPT,
-                                    OPT_PAPER_BOARD,  OPT_PAPER_BATCH,  OPT_PROFILES,   OPT_OUTPUT,       OPT_END};
+    "All times in ms. TSP: even cut, ring all-gather of K and V in every layer, the full square of products.\n"
+    "TSP-skip: the same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and\n"
+    "boards. KVR-P: cut interpolated between searches at 3/4 and 3/2 of the length. bound: no cut can be faster (least\n"
+    "work divided perfectly, links free). lost: what an unsteady link costs KVR-S and TSP against the same link steady\n"
+    "(means of 16 seeds)."};
+static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPER_LINK,  OPT_PAPER_BOARDS,
+                                    OPT_PAPER_PROMPT, OPT_PAPER_BOARD,  OPT_PAPER_BATCH, OPT_PROFILES,
+                                    OPT_OUTPUT,       OPT_END};
 
 #define DEFAULT_MODELS "llama-7b,falcon-7b"
 #define DEFAULT_LINKS "paper-fast,paper-slow,paper-slow-unsteady"
@@ -115,7 +117,8 @@ static int one_row(paper *p, uint32_t n_tokens) {
     kvr_cost_result results[KVR_COST_STRATEGIES], s, other;
     p->job.n_tokens = n_tokens;
     if (n_tokens < 4 * p->job.n_boards)
-        return say_error("%u tokens are too few for %u boards here: give longer prompts (-p)", n_tokens, p->job.n_boards);
+        return say_error("%u tokens are too few for %u boards here: give longer prompts (-p)", n_tokens,
+                         p->job.n_boards);
     int code = search(p, n_tokens, cut_s, &used);
     if (code == EXIT_OK) code = interpolate(p, n_tokens, cut_p);
     for (uint32_t i = 0; i < KVR_COST_STRATEGIES && code == EXIT_OK; i++)
@@ -168,7 +171,8 @@ static int one_row(paper *p, uint32_t n_tokens) {
     return EXIT_OK;
 }
 
-static int one_network(paper *p, profiles *store, const options *opt, const char *name, const kvr_board_profile *board) {
+static int one_network(paper *p, profiles *store, const options *opt, const char *name,
+                       const kvr_board_profile *board) {
     const number_list *chains = opt->paper_boards.n != 0 ? &opt->paper_boards : &DEFAULT_BOARDS;
     const number_list *prompts = opt->plan_prompt.n != 0 ? &opt->plan_prompt : &DEFAULT_PROMPTS;
     int code = profiles_link(store, name, &p->link);
@@ -198,7 +202,8 @@ int cmd_bench_paper(int argc, char **argv) {
     memset(&store, 0, sizeof store);
     memset(&p, 0, sizeof p);
     code = profiles_begin(&store, opt.profiles);
-    if (code == EXIT_OK) code = profiles_board(&store, opt.paper_board != NULL ? opt.paper_board : DEFAULT_BOARD, &board);
+    if (code == EXIT_OK)
+        code = profiles_board(&store, opt.paper_board != NULL ? opt.paper_board : DEFAULT_BOARD, &board);
     if (code != EXIT_OK) return code;
     p.job.struct_bytes = sizeof p.job;
     p.job.geometry = &p.geometry;

@@ -54,8 +54,9 @@ static int read_profile(const profiles *p, const char *kind, const char *name, c
     if (is_path) snprintf(path, path_cap, "%s", name);
     else snprintf(path, path_cap, "%s/%s/%s.txt", p->dir, kind, name);
     if (!is_path && access(path, R_OK) != 0)
-        return say_error("no profile '%s' in %s/%s: give one of its names, a path to a file of your own, or --profiles DIR",
-                         name, p->dir, kind);
+        return say_error(
+            "no profile '%s' in %s/%s: give one of its names, a path to a file of your own, or --profiles DIR", name,
+            p->dir, kind);
     return profiles_read_file(path, text, cap, out_bytes);
 }
 
@@ -84,7 +85,8 @@ int profiles_board(profiles *p, const char *name, const kvr_board_profile **out)
     int code = check_room(p->n_boards, name);
     if (code == EXIT_OK) code = read_profile(p, "boards", name, text, sizeof text, path, sizeof path, &bytes);
     if (code != EXIT_OK) return code;
-    if (kvr_board_profile_read(text, bytes, &p->boards[p->n_boards], &error) != KVR_OK) return say_kvr_error(path, &error);
+    if (kvr_board_profile_read(text, bytes, &p->boards[p->n_boards], &error) != KVR_OK)
+        return say_kvr_error(path, &error);
     memcpy(p->board_names[p->n_boards], name, strlen(name) + 1);
     *out = &p->boards[p->n_boards++];
     return EXIT_OK;

@@ -58,7 +58,8 @@ kvr_status kvr_board_profile_fit(const kvr_geometry *geometry, const kvr_cost_sa
     int is_free[UNKNOWNS] = {1, 1, 1, 1};
     if (geometry == NULL || geometry->n_layers == 0 || samples == NULL || profile == NULL || !(profile->memory_gbs > 0))
         return KVR_ERR_ARG;
-    const double head_us = 1e-3 * (double)geometry->model_dim * geometry->n_vocab * geometry->weight_bytes / profile->memory_gbs;
+    const double head_us =
+        1e-3 * (double)geometry->model_dim * geometry->n_vocab * geometry->weight_bytes / profile->memory_gbs;
     for (uint32_t n = 0; n < n_samples; n++) {
         const kvr_cost_sample *s = &samples[n];
         double row[UNKNOWNS];
@@ -76,8 +77,11 @@ kvr_status kvr_board_profile_fit(const kvr_geometry *geometry, const kvr_cost_sa
         int out = -1;
         if (!solve(a, right, is_free, x)) return KVR_ERR_ARG;
         for (int i = 0; i < UNKNOWNS; i++)
-            if (i != DENSE && is_free[i] && x[i] < 0 && (out < 0 || x[i] * weight_of(a, i) < x[out] * weight_of(a, out))) out = i;
-        if (out < 0 && x[DENSE] <= 0) out = is_free[ATTENTION] ? ATTENTION : is_free[CALL] ? CALL : is_free[PROMPT] ? PROMPT : -1;
+            if (i != DENSE && is_free[i] && x[i] < 0 &&
+                (out < 0 || x[i] * weight_of(a, i) < x[out] * weight_of(a, out)))
+                out = i;
+        if (out < 0 && x[DENSE] <= 0)
+            out = is_free[ATTENTION] ? ATTENTION : is_free[CALL] ? CALL : is_free[PROMPT] ? PROMPT : -1;
         if (out < 0) break;
         is_free[out] = 0;
     }

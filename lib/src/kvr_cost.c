@@ -56,7 +56,8 @@ static uint64_t keys_until(uint64_t q, uint64_t t) {
     return t * t * (k * (k + 1) / 2) + q % t * t * (k + 1);
 }
 
-/* Without skipping every query meets all keys up to the end of its micro-batch: the operator is told no more of them. */
+/* Without skipping every query meets all keys up to the end of its micro-batch: the operator is told no more of them.
+ */
 static uint64_t rectangles(uint64_t first, uint64_t n, uint64_t batch) {
     const uint64_t whole = n / batch;
     return batch * (whole * first + batch * (whole * (whole + 1) / 2)) + n % batch * (first + n);
@@ -172,10 +173,12 @@ static kvr_status check(const kvr_cost_job *job, kvr_error *error) {
     if (!(job->kv_bytes >= 0 && job->kv_bytes <= MAX_KV_BYTES))
         return kvri_fail(error, KVR_ERR_ARG, MODULE, "kv_bytes must be 0 (F16) .. 8");
     if (job->geometry->n_layers == 0)
-        return kvri_fail(error, KVR_ERR_ARG, MODULE, "the geometry has no layers: fill it with kvr_geometry_read or _of");
+        return kvri_fail(error, KVR_ERR_ARG, MODULE,
+                         "the geometry has no layers: fill it with kvr_geometry_read or _of");
     for (uint32_t r = 0; r < job->n_boards; r++)
         if (job->boards[r] == NULL || !(job->boards[r]->dense_gmacs > 0) || !(job->boards[r]->attention_gmacs > 0) ||
-            !(job->boards[r]->memory_gbs > 0) || (job->links != NULL && (job->links[r] == NULL || !(job->links[r]->mbit > 0))))
+            !(job->boards[r]->memory_gbs > 0) ||
+            (job->links != NULL && (job->links[r] == NULL || !(job->links[r]->mbit > 0))))
             return kvri_fail_n(error, KVR_ERR_ARG, MODULE, "a board or link has no rates; wanted = its rank", r, 0);
     return KVR_OK;
 }
@@ -185,6 +188,7 @@ static void lay_out(kvri_sim *s, kvri_carve *carve) {
     const uint64_t pieces = kvri_ceil_div(s->job->n_tokens, s->frame_tokens) + P;
     const int chain = s->strategy == KVR_COST_CHAIN || s->strategy == KVR_COST_SINGLE;
     const int fan_out = s->strategy == KVR_COST_FAN_OUT;
+    const int ring = s->strategy == KVR_COST_TSP || s->strategy == KVR_COST_TSP_SKIP;
     s->first = kvri_carve_take(carve, P + 1, sizeof *s->first);
     s->costs = kvri_carve_take(carve, P, sizeof *s->costs);
     s->shares = kvri_carve_take(carve, P, sizeof *s->shares);
@@ -194,7 +198,8 @@ static void lay_out(kvri_sim *s, kvri_carve *carve) {
     s->kv_done = kvri_carve_take(carve, L, sizeof *s->kv_done);
     s->span_from = kvri_carve_take(carve, L, sizeof *s->span_from);
     s->span_to = kvri_carve_take(carve, L, sizeof *s->span_to);
-    s->in = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *s->in);
+    s->ring = kvri_carve_take(carve, ring ? P : 0, sizeof *s->ring);
+    s->in = kvri_carve_take(carve, chain ? L * pieces : ring ? P * pieces : 0, sizeof *s->in);
     s->out = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *s->out);
     s->sent = kvri_carve_take(carve, fan_out ? P * P * L : 0, sizeof *s->sent);
     s->ranks = kvri_carve_take(carve, P, sizeof *s->ranks);
@@ -224,12 +229,13 @@ kvr_status kvri_sim_begin(kvri_sim *sim, const kvr_cost_job *job, void *work, si
     const double element = job->kv_bytes > 0 ? job->kv_bytes : 2;
     sim->token_bytes = 2.0 * job->geometry->n_kv_heads * job->geometry->head_dim * element;
     lay_out(sim, &carve);
-    if (carve.overflow) return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "too many boards, layers and frames to simulate");
+    if (carve.overflow)
+        return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "too many boards, layers and frames to simulate");
     if (out_bytes != NULL) *out_bytes = (size_t)carve.used;
     if (work == NULL) return KVR_OK;
     if (work_bytes < carve.used)
-        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "give the working memory that kvr_cost_work_bytes says", carve.used,
-                           work_bytes);
+        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "give the working memory that kvr_cost_work_bytes says",
+                           carve.used, work_bytes);
     carve.base = work;
     carve.used = 0;
     lay_out(sim, &carve);
@@ -284,20 +290,22 @@ static kvr_status take_sizes(kvri_sim *sim, kvr_error *error) {
     const kvr_cost_job *job = sim->job;
     uint64_t sum = 0;
     if (job->n_tokens < sim->n_boards)
-        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token: use fewer boards", sim->n_boards,
-                           job->n_tokens);
+        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token: use fewer boards",
+                           sim->n_boards, job->n_tokens);
     if (job->sizes == NULL || sim->n_boards == 1) {
         kvri_sim_even(job->n_tokens, sim->n_boards, sim->sizes);
         return KVR_OK;
     }
     for (uint32_t r = 0; r < sim->n_boards; r++) {
         if (job->sizes[r] == 0)
-            return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token; wanted = rank without", r, 0);
+            return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token; wanted = rank without", r,
+                               0);
         sim->sizes[r] = job->sizes[r];
         sum += job->sizes[r];
     }
     if (sum != job->n_tokens)
-        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "the sizes do not add up to the prompt", job->n_tokens, sum);
+        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "the sizes do not add up to the prompt", job->n_tokens,
+                           sum);
     return KVR_OK;
 }
 
@@ -352,7 +360,8 @@ kvr_status kvr_cost_run(const kvr_cost_job *job, void *work, size_t work_bytes, 
         r.bytes_moved += sim.ranks[i].bytes_out;
     }
     if (out_ranks != NULL) memset(out_ranks, 0, job->n_boards * sizeof *out_ranks);
-    if (out_ranks != NULL) memcpy(out_ranks + (job->n_boards - sim.n_boards), sim.ranks, sim.n_boards * sizeof *out_ranks);
+    if (out_ranks != NULL)
+        memcpy(out_ranks + (job->n_boards - sim.n_boards), sim.ranks, sim.n_boards * sizeof *out_ranks);
     *out = r;
     return KVR_OK;
 }

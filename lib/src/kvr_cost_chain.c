@@ -64,7 +64,8 @@ static uint32_t send(kvri_sim *sim, uint32_t rank, uint32_t n_in) {
                 layer++;
             }
         }
-        frame.at_us = kvri_wire_send(wire, ready_us, KVRI_FRAME_HEADER + frame.n_tokens * sim->token_bytes, 1, &begin_us);
+        frame.at_us =
+            kvri_wire_send(wire, ready_us, KVRI_FRAME_HEADER + frame.n_tokens * sim->token_bytes, 1, &begin_us);
         if (sim->span_from[frame.layer] < 0) sim->span_from[frame.layer] = begin_us;
         sim->ready[frame.layer] = frame.at_us; /* arrivals ascend */
         sim->out[n_out++] = frame;

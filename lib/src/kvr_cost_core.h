@@ -37,6 +37,13 @@ typedef struct kvri_arrival {
     uint32_t layer, n_tokens;
 } kvri_arrival;
 
+/* A link of a ring during one all-gather: kvr_cost_ring.c. */
+typedef struct kvri_ring_link {
+    uint32_t n_in, n_out;      /* frames of others that wait or waited here, and those of them that left */
+    uint32_t own_left;         /* own tokens that have not left */
+    double from_us, all_in_us; /* first departure, -1 = none; last arrival here */
+} kvri_ring_link;
+
 typedef struct kvri_sim {
     const kvr_cost_job *job;
     kvr_cost_strategy strategy;
@@ -54,7 +61,8 @@ typedef struct kvri_sim {
     double *ready;      /* [L] when the prefix of a layer is there; ring: [P] */
     double *kv_done;    /* [L] */
     double *span_from, *span_to; /* [L] transfers of a layer */
-    kvri_arrival *in, *out;      /* [L * pieces] chain */
+    kvri_arrival *in, *out;      /* [L * pieces] chain; ring: in [P][pieces], by the rank where they wait */
+    kvri_ring_link *ring;        /* [P] */
     double *sent;                /* [P][P][L] fan-out */
     kvr_cost_rank *ranks;        /* [P] */
     /* search and choice */
@@ -77,8 +85,8 @@ double kvri_sim_run(kvri_sim *sim, const uint32_t *sizes, kvr_cost_span_fn span)
 void kvri_sim_even(uint32_t n_tokens, uint32_t n_boards, uint32_t *out_sizes);
 
 kvri_costs kvri_costs_of(const kvr_board_profile *board, const kvr_geometry *g);
-/* n tokens from `first` on. square != 0: every query meets so many keys; 0: those before it, as far as `tile` (as in the
- * profile) lets it skip the others. */
+/* n tokens from `first` on. square != 0: every query meets so many keys; 0: those before it, as far as `tile` (as in
+ * the profile) lets it skip the others. */
 kvri_share kvri_share_of(const kvri_costs *c, uint32_t first, uint32_t n, uint32_t square, uint32_t tile,
                          uint32_t batch_tokens);
 /* One board, the whole prompt. */

@@ -44,14 +44,16 @@ kvr_status kvri_lines_begin(kvri_lines *lines, const char *text, size_t bytes, s
     kvri_word key, rest;
     if (text == NULL) return kvri_fail(error, KVR_ERR_ARG, kind, "text must not be NULL");
     if (bytes > max_bytes)
-        return kvri_fail_n(error, KVR_ERR_TRUNCATED, kind, "the text is too long to be one of these files", max_bytes, bytes);
+        return kvri_fail_n(error, KVR_ERR_TRUNCATED, kind, "the text is too long to be one of these files", max_bytes,
+                           bytes);
     lines->at = text;
     lines->end = text + bytes;
     if (!kvri_lines_next(lines, &key, &rest) || !kvri_word_is(key, kind))
         return kvri_fail_s(error, KVR_ERR_MAGIC, kind, "another kind of file: the first line must begin with", kind,
                            strlen(kind));
     if (!kvri_word_is(rest, "1"))
-        return kvri_fail_s(error, KVR_ERR_VERSION, kind, "this program reads version 1 of this file, not", rest.at, rest.n);
+        return kvri_fail_s(error, KVR_ERR_VERSION, kind, "this program reads version 1 of this file, not", rest.at,
+                           rest.n);
     return KVR_OK;
 }
 
@@ -139,17 +141,20 @@ kvr_status kvri_fields_read(kvri_lines *lines, const kvri_field *fields, size_t 
         size_t i = 0;
         while (i < n_fields && !kvri_word_is(key, fields[i].name)) i++;
         if (i == n_fields)
-            return kvri_fail_s(error, KVR_ERR_KEY, module, "no field of this file; remove or correct the line", key.at, key.n);
+            return kvri_fail_s(error, KVR_ERR_KEY, module, "no field of this file; remove or correct the line", key.at,
+                               key.n);
         if (seen & 1u << i)
             return kvri_fail_s(error, KVR_ERR_KEY, module, "there twice; remove one of the lines", key.at, key.n);
         if (!set_field(&fields[i], rest, into))
             return kvri_fail_s(error, KVR_ERR_KEY, module,
-                               "its value is no number, or outside its range (lib/include/kvr/kvr_profile.h)", key.at, key.n);
+                               "its value is no number, or outside its range (lib/include/kvr/kvr_profile.h)", key.at,
+                               key.n);
         seen |= 1u << i;
     }
     for (size_t i = 0; i < n_fields; i++)
         if (!fields[i].optional && !(seen & 1u << i))
-            return kvri_fail_s(error, KVR_ERR_KEY, module, "missing; add this line", fields[i].name, strlen(fields[i].name));
+            return kvri_fail_s(error, KVR_ERR_KEY, module, "missing; add this line", fields[i].name,
+                               strlen(fields[i].name));
     return KVR_OK;
 }
 

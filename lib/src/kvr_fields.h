@@ -42,7 +42,8 @@ typedef struct kvri_field {
     int optional;
 } kvri_field;
 
-/* Fills `into` (which the caller has zeroed) from the lines that are left. At most 32 fields. KEY names what is wrong. */
+/* Fills `into` (which the caller has zeroed) from the lines that are left. At most 32 fields. KEY names what is wrong.
+ */
 kvr_status kvri_fields_read(kvri_lines *lines, const kvri_field *fields, size_t n_fields, void *into,
                             const char *module, kvr_error *error);
 

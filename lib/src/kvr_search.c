@@ -20,8 +20,8 @@
 
 /*
  * What is minimised: TTFT, and among partitions that are as good as equal the one whose boards compute equally long.
- * Where the network is the limit very many cuts take the same time; an arbitrary one of them would be a bad neighbour to
- * interpolate from. Unequal work by its own size (variance = squared mean) weighs as 0.2 % of TTFT.
+ * Where the network is the limit very many cuts take the same time; an arbitrary one of them would be a bad neighbour
+ * to interpolate from. Unequal work by its own size (variance = squared mean) weighs as 0.2 % of TTFT.
  */
 static double score(kvri_sim *sim, const uint32_t *sizes) {
     const uint32_t P = sim->n_boards;
@@ -64,7 +64,8 @@ static double coarse(kvri_sim *sim) {
     for (size_t a = 0; a < sizeof slopes / sizeof slopes[0]; a++)
         for (size_t b = 0; b < sizeof leads / sizeof leads[0]; b++) {
             for (uint32_t r = 0; r < P; r++) {
-                const double speed = 1 / kvri_single_us(&sim->costs[r], C, sim->costs[r].tile, sim->n_layers, sim->batch_tokens);
+                const double speed =
+                    1 / kvri_single_us(&sim->costs[r], C, sim->costs[r].tile, sim->n_layers, sim->batch_tokens);
                 const double place = 1 - 2.0 * r / (P - 1); /* 1 first .. -1 last */
                 sim->weights[r] = speed * (1 + slopes[a] * place) * (r + 1 == P ? leads[b] : 1);
             }
@@ -149,10 +150,12 @@ kvr_status kvr_cost_search(const kvr_cost_job *job, void *work, size_t work_byte
                            double *out_ttft_us, kvr_error *error) {
     kvri_sim sim;
     KVRI_TRY(begin(&sim, job, work, work_bytes, error));
-    if (out_sizes == NULL || out_ttft_us == NULL) return kvri_fail(error, KVR_ERR_ARG, MODULE, "outputs must not be NULL");
+    if (out_sizes == NULL || out_ttft_us == NULL)
+        return kvri_fail(error, KVR_ERR_ARG, MODULE, "outputs must not be NULL");
     if (job->n_tokens < job->n_boards)
-        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE, "every board needs a token: use fewer boards, or kvr_cost_choose",
-                           job->n_boards, job->n_tokens);
+        return kvri_fail_n(error, KVR_ERR_PARTITION, MODULE,
+                           "every board needs a token: use fewer boards, or kvr_cost_choose", job->n_boards,
+                           job->n_tokens);
     *out_ttft_us = refine(&sim, coarse(&sim));
     memcpy(out_sizes, sim.best, job->n_boards * sizeof *out_sizes);
     return KVR_OK;
@@ -172,7 +175,8 @@ static void use_boards(kvri_sim *sim, uint32_t n, uint32_t without) {
     kvri_sim_use(sim, sim->some_boards, sim->job->links != NULL ? sim->some_links : NULL, m);
 }
 
-/* Whether an earlier helper of the list is the same board on the same link, so that leaving it out was tried already. */
+/* Whether an earlier helper of the list is the same board on the same link, so that leaving it out was tried already.
+ */
 static int tried_before(const kvri_sim *sim, uint32_t position) {
     const kvr_cost_job *job = sim->job;
     for (uint32_t i = 0; i < position; i++)
@@ -228,7 +232,8 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
 
 /* --- the network --------------------------------------------------------------------------------------------- */
 
-kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit, kvr_error *error) {
+kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit,
+                              kvr_error *error) {
     kvri_sim sim;
     kvr_cost_result result;
     if (out_mbit == NULL) return kvri_fail(error, KVR_ERR_ARG, MODULE, "out_mbit must not be NULL");

@@ -14,21 +14,25 @@ static kvr_status read_row(kvri_word rest, kvr_table *t, uint32_t *n_tokens, uin
     kvri_word word;
     uint32_t tokens = 0;
     uint64_t sum = 0;
-    if (t->n_rows == KVR_TABLE_ROWS) return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "too many rows", KVR_TABLE_ROWS, 0);
+    if (t->n_rows == KVR_TABLE_ROWS)
+        return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "too many rows", KVR_TABLE_ROWS, 0);
     if (!kvri_word_next(&rest, &word) || !kvri_word_u32(word, &tokens) || tokens == 0)
         return kvri_fail(error, KVR_ERR_CORRUPT, MODULE, "a row must begin with its prompt tokens");
     if (t->n_rows > 0 && tokens <= n_tokens[t->n_rows - 1])
         return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "rows must ascend; wanted = the row's tokens", tokens, 0);
     for (uint32_t r = 0; r < t->n_boards; r++) {
         if (!kvri_word_next(&rest, &word) || !kvri_word_u32(word, &sizes[r]))
-            return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "a row wants a size for every board; wanted = its tokens", tokens, 0);
+            return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE,
+                               "a row wants a size for every board; wanted = its tokens", tokens, 0);
         sum += sizes[r];
     }
     if (rest.n != 0)
-        return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "a row has more sizes than boards; wanted = its tokens", tokens, 0);
+        return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE, "a row has more sizes than boards; wanted = its tokens",
+                           tokens, 0);
     if (sum != tokens || sizes[t->n_boards - 1] == 0)
         return kvri_fail_n(error, KVR_ERR_CORRUPT, MODULE,
-                           "a row's sizes must add up to its tokens, the last board's above 0; had = their sum", tokens, sum);
+                           "a row's sizes must add up to its tokens, the last board's above 0; had = their sum", tokens,
+                           sum);
     n_tokens[t->n_rows++] = tokens;
     return KVR_OK;
 }
@@ -38,7 +42,8 @@ static kvr_status read_boards(kvri_word rest, kvr_table *t, kvr_error *error) {
     uint32_t names = 0;
     if (t->n_boards != 0 || !kvri_word_next(&rest, &word) || !kvri_word_u32(word, &t->n_boards) || t->n_boards < 1 ||
         t->n_boards > KVR_MAX_BOARDS)
-        return kvri_fail(error, KVR_ERR_KEY, MODULE, "one line 'boards' with their number, 1..64, and their names is wanted");
+        return kvri_fail(error, KVR_ERR_KEY, MODULE,
+                         "one line 'boards' with their number, 1..64, and their names is wanted");
     while (kvri_word_next(&rest, &word)) names++;
     if (names != t->n_boards)
         return kvri_fail_n(error, KVR_ERR_KEY, MODULE, "the line 'boards' wants a name for each", t->n_boards, names);
@@ -64,7 +69,8 @@ kvr_status kvr_table_read(const char *text, size_t bytes, void *work, size_t wor
         if (!kvri_word_is(key, "row"))
             return kvri_fail_s(error, KVR_ERR_KEY, MODULE, "no line of this file; remove it", key.at, key.n);
         if (t.n_boards == 0)
-            return kvri_fail(error, KVR_ERR_CORRUPT, MODULE, "a row before the line 'boards'; the file was edited: search again");
+            return kvri_fail(error, KVR_ERR_CORRUPT, MODULE,
+                             "a row before the line 'boards'; the file was edited: search again");
         const uint64_t need = (KVR_TABLE_ROWS + (uint64_t)(t.n_rows + 1) * t.n_boards) * sizeof *sizes;
         if (need > work_bytes)
             return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "give more working memory for the rows", need, work_bytes);

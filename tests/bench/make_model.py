@@ -58,7 +58,7 @@ def main():
     rng = np.random.default_rng(a.seed)
     w = gguf.GGUFWriter(a.out, "llama")
     head_dim = a.dim // a.heads
-    w.add_name(f"{"hollow" if a.hollow else "random"} {a.type}")
+    w.add_name(f"{'hollow' if a.hollow else 'random'} {a.type}")
     w.add_context_length(a.ctx)
     w.add_embedding_length(a.dim)
     w.add_block_count(a.layers)

@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-static const kvr_cost_sample PLAN[] = {{64, 256, 0}, {128, 256, 0}, {256, 256, 0}, {512, 256, 0}, {1024, 256, 0}, {512, 64, 0}};
+static const kvr_cost_sample PLAN[] = {{64, 256, 0},  {128, 256, 0},  {256, 256, 0},
+                                       {512, 256, 0}, {1024, 256, 0}, {512, 64, 0}};
 enum { N = sizeof PLAN / sizeof PLAN[0] };
 
 static void take_samples(cost_rig *rig, kvr_cost_sample *out, double noise) {

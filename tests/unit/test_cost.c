@@ -88,7 +88,8 @@ static void the_ring_takes_what_was_worked_out_by_hand(void **state) {
     const kvr_cost_result r = rig_run(&rig, KVR_COST_TSP, NULL, ranks);
     assert_near(r.ttft_us, 250);
     assert_int_equal(r.bytes_moved, 4 * 104);
-    /* with skipping: rank 0 ends layer 0 at 116 and layer 1's K, V at 118, rank 1 at 122 as before; one row 3 + 4 + 10 */
+    /* with skipping: rank 0 ends layer 0 at 116 and layer 1's K, V at 118, rank 1 at 122 as before; one row 3 + 4 + 10
+     */
     assert_near(rig_run(&rig, KVR_COST_TSP_SKIP, NULL, NULL).ttft_us, 226 + 17);
     rig_end(&rig);
 }
@@ -99,6 +100,23 @@ static void the_ring_takes_one_step_less_than_boards(void **state) {
     cost_rig rig;
     rig_tiny(&rig, 3, 3);
     assert_near(rig_run(&rig, KVR_COST_TSP, NULL, NULL).ttft_us, 169 + 6 + 1 + 168 + 6 + 10);
+    rig_end(&rig);
+}
+
+/* Rank 0 has its K, V at 1, rank 1 (ten times slower) at 10: frames of 84 bytes. Link 0: own 1 -> 85. Link 1: own 10 -> 94.
+ * Rank 0 goes on at 94: 3 + 2 = 5 -> 99, K, V 100; rank 1 at max(85, 94), 30 + 20 -> 144, K, V 154; link 1 again 154 -> 238;
+ * rank 0 waits for that, rank 1 for its own sending: 238 + 30 + 20 + 100 of the head. */
+static void in_a_ring_the_fast_wait_for_the_slow(void **state) {
+    (void)state;
+    cost_rig rig;
+    kvr_cost_rank ranks[2];
+    rig_tiny(&rig, 2, 2);
+    rig.board[1] = rig.board[0];
+    rig.board[1].dense_gmacs /= 10;
+    rig.board[1].attention_gmacs /= 10;
+    rig.boards[1] = &rig.board[1];
+    assert_near(rig_run(&rig, KVR_COST_TSP, NULL, ranks).ttft_us, 238 + 50 + 100);
+    assert_near(ranks[0].wait_prefix_us, (94 - 1) + (238 - 100));
     rig_end(&rig);
 }
 
@@ -353,6 +371,7 @@ int main(void) {
         cmocka_unit_test(frames_are_relayed_as_they_arrive_and_in_order),
         cmocka_unit_test(the_ring_takes_what_was_worked_out_by_hand),
         cmocka_unit_test(the_ring_takes_one_step_less_than_boards),
+        cmocka_unit_test(in_a_ring_the_fast_wait_for_the_slow),
         cmocka_unit_test(entries_moved_equal_the_formulas),
         cmocka_unit_test(products_of_tiles_are_those_of_a_plain_count),
         cmocka_unit_test(without_skipping_each_call_meets_the_keys_up_to_its_own_end),

@@ -118,7 +118,8 @@ static void adding_a_board_is_never_slower_by_more_than_2_percent(void **state) 
                 assert_int_equal(sum, tokens);
                 assert_int_equal(used, 0);
                 if (before > 0 && ttft > before * 1.02)
-                    fail_msg("%.0f Mbit, %u tokens, board %u: %.0f us after %.0f us", mbits[k / 2], tokens, boards, ttft, before);
+                    fail_msg("%.0f Mbit, %u tokens, board %u: %.0f us after %.0f us", mbits[k / 2], tokens, boards,
+                             ttft, before);
                 before = ttft;
                 rig_end(&rig);
             }
@@ -142,7 +143,8 @@ static void adding_a_slow_board_anywhere_is_never_slower(void **state) {
             const kvr_board_profile *three[3] = {&rig.board[1], &rig.board[0], &rig.board[0]};
             for (uint32_t r = 0, from = 0; r < 4; r++) rig.boards[r] = r == place ? &rig.board[2] : three[from++];
             const double after = choose(&rig, sizes, &used);
-            if (after > before * 1.02) fail_msg("%u tokens, place %u: %.0f us after %.0f us", tokens, place, after, before);
+            if (after > before * 1.02)
+                fail_msg("%u tokens, place %u: %.0f us after %.0f us", tokens, place, after, before);
         }
         rig_end(&rig);
     }

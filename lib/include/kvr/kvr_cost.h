@@ -18,12 +18,12 @@ extern "C" {
 #define KVR_COST_MAX_BOARDS 1024u /* simulated; a real chain has at most KVR_MAX_BOARDS */
 
 typedef enum kvr_cost_strategy {
-    KVR_COST_CHAIN = 0,    /* KV-Runahead, any partition */
-    KVR_COST_SINGLE = 1,   /* the last board alone */
-    KVR_COST_TSP = 2,      /* the paper's baseline: even cut, K and V of each layer by a ring all-gather, then all wait for
-                              all; the full square of products, masked afterwards; every layer in full */
-    KVR_COST_TSP_SKIP = 3, /* the same, but no keys after a chunk's end, masked tiles and the last layer's unread rows are
-                              skipped as in the chain: what is left of the chain's lead comes from its transfers */
+    KVR_COST_CHAIN = 0,  /* KV-Runahead, any partition */
+    KVR_COST_SINGLE = 1, /* the last board alone */
+    KVR_COST_TSP = 2, /* the paper's baseline: even cut, K and V of each layer by a blocking ring all-gather; the full
+                         square of products, masked afterwards; every layer in full */
+    KVR_COST_TSP_SKIP = 3, /* the same, but no keys after a chunk's end, masked tiles and the last layer's unread rows
+                              are skipped as in the chain: what is left of the chain's lead comes from its transfers */
     KVR_COST_FAN_OUT = 4,  /* each rank sends its keys and values to all later ranks itself */
     KVR_COST_TENSOR = 5    /* tensor parallel: weights and heads divided evenly, two ring all-reduces per layer */
 } kvr_cost_strategy;
@@ -36,7 +36,7 @@ typedef enum kvr_cost_span {
     KVR_COST_COMPUTE = 0,
     KVR_COST_WAIT_PREFIX = 1, /* for keys and values of others */
     KVR_COST_WAIT_SEND = 2,   /* done, but what it has to pass on is not out yet */
-    KVR_COST_TRANSFER = 3     /* on the board's outgoing link: a layer's first byte to its last arrival; layers overlap */
+    KVR_COST_TRANSFER = 3 /* on the board's outgoing link: a layer's first byte to its last arrival; layers overlap */
 } kvr_cost_span;
 
 /* One stretch of time on a board, for drawing. Spans of a rank come layer by layer; ranks in ascending order. */
@@ -72,11 +72,11 @@ typedef struct kvr_cost_rank {
 typedef struct kvr_cost_result {
     double ttft_us;
     double single_us;        /* the last board alone, same rules */
-    double bound_split_us;   /* lower bound: the least work (no masked product, no unread row) divided perfectly over the
-                                boards by their speed, free links; TTFT(1)/P on equal boards */
+    double bound_split_us; /* lower bound: the least work (no masked product, no unread row) divided perfectly over the
+                              boards by their speed, free links; TTFT(1)/P on equal boards */
     double bound_busiest_us; /* lower bound of this partition: the busiest rank, free links */
     double free_us;          /* this partition and strategy with free links */
-    uint64_t entries_moved;  /* K and V entries (a token's row of one layer counts 1 for K and 1 for V) over all links */
+    uint64_t entries_moved; /* K and V entries (a token's row of one layer counts 1 for K and 1 for V) over all links */
     uint64_t bytes_moved;    /* over all links and layers, headers included */
 } kvr_cost_result;
 
@@ -85,9 +85,9 @@ size_t kvr_cost_work_bytes(const kvr_cost_job *job);
 
 /*
  * Predicts one prompt. out_ranks: [P] or NULL. work: aligned to 8 bytes.
- * Rules: lib/README.md, "The cost model". Cost: n_layers * frames steps for every rank (P = 8, 32 layers, 16k tokens: below a
- * millisecond on a PC). Same job, same result, bit for bit on one machine.
- * Errors: ARG, PARTITION (sizes do not add up), NOMEM (work too small; wanted and had).
+ * Rules: lib/README.md, "The cost model". Cost: n_layers * frames steps for every rank (P = 8, 32 layers, 16k tokens:
+ * below a millisecond on a PC). Same job, same result, bit for bit on one machine. Errors: ARG, PARTITION (sizes do not
+ * add up), NOMEM (work too small; wanted and had).
  */
 kvr_status kvr_cost_run(const kvr_cost_job *job, void *work, size_t work_bytes, kvr_cost_result *out,
                         kvr_cost_rank *out_ranks, kvr_error *error);
@@ -104,15 +104,16 @@ kvr_status kvr_cost_search(const kvr_cost_job *job, void *work, size_t work_byte
 
 /*
  * The same, and which boards are worth using: they are left out one after the other, down to the lead, which always
- * stays; the fastest set is taken. A board that saves less than 0.1 % stays out. out_sizes: [P], 0 for a board left out. Cost: up to P^2/2 searches on unequal boards, P on
- * equal ones.
+ * stays; the fastest set is taken. A board that saves less than 0.1 % stays out. out_sizes: [P], 0 for a board left
+ * out. Cost: up to P^2/2 searches on unequal boards, P on equal ones.
  */
 kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
                            uint32_t *out_used, double *out_ttft_us, kvr_error *error);
 
-/* Bandwidth in Mbit/s (steady and the same for all links, their latencies kept) at which TTFT is within 2 % of what more
- * bandwidth could give; 0 when any will do. A few dozen predictions. */
-kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit, kvr_error *error);
+/* Bandwidth in Mbit/s (steady and the same for all links, their latencies kept) at which TTFT is within 2 % of what
+ * more bandwidth could give; 0 when any will do. A few dozen predictions. */
+kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit,
+                              kvr_error *error);
 
 /* --- a board's own profile ------------------------------------------------------------------------------------ */
 
@@ -149,9 +150,9 @@ typedef struct kvr_table {
     const uint32_t *sizes;    /* [n_rows][n_boards] */
 } kvr_table;
 
-/* Reads a table; its rows lie in work, aligned to 4 bytes: (1 + boards) * KVR_TABLE_ROWS * 4 bytes suffice for any. *out is
- * unchanged on error. Hostile text gives MAGIC, VERSION, KEY (detail: the line's first word), CORRUPT (numbers that do not add up, with the row's
- * tokens as `wanted`), TRUNCATED, NOMEM. */
+/* Reads a table; its rows lie in work, aligned to 4 bytes: (1 + boards) * KVR_TABLE_ROWS * 4 bytes suffice for any.
+ * *out is unchanged on error. Hostile text gives MAGIC, VERSION, KEY (detail: the line's first word), CORRUPT (numbers
+ * that do not add up, with the row's tokens as `wanted`), TRUNCATED, NOMEM. */
 kvr_status kvr_table_read(const char *text, size_t bytes, void *work, size_t work_bytes, kvr_table *out,
                           kvr_error *error);
 
@@ -159,9 +160,9 @@ kvr_status kvr_table_read(const char *text, size_t bytes, void *work, size_t wor
 size_t kvr_table_write_row(uint32_t n_tokens, const uint32_t *sizes, uint32_t n_boards, char *out, size_t cap);
 
 /*
- * The partition of any prompt: shares interpolated linearly over the context between the two rows beside it, the nearest
- * row's beyond the ends. Sizes add up to n_tokens; the lead has a token at least, a board without one is left out.
- * PARTITION: no tokens.
+ * The partition of any prompt: shares interpolated linearly over the context between the two rows beside it, the
+ * nearest row's beyond the ends. Sizes add up to n_tokens; the lead has a token at least, a board without one is left
+ * out. PARTITION: no tokens.
  */
 kvr_status kvr_table_predict(const kvr_table *table, uint32_t n_tokens, uint32_t *out_sizes);
 

@@ -41,7 +41,7 @@ typedef struct kvr_board_profile {
     double memory_gbs;             /* bytes of weights read: lower bound of a call with few rows */
     double score_bytes;            /* memory traffic for each query-key score of each head; 0 = it stays on chip */
     double call_us;                /* of half a layer over a micro-batch, whatever its size: launches, norms */
-    double frame_gbs;              /* bytes of frames that the computing processor copies and checks; 0 = costs it nothing */
+    double frame_gbs; /* bytes of frames that the computing processor copies and checks; 0 = costs it nothing */
     double prompt_us;              /* of every prompt: from the question to the first operator, and sampling */
 } kvr_board_profile;
 
