@@ -184,6 +184,7 @@ static kvr_status read_vocab(intake *in) {
     KVRI_TRY(get_token_id(in, KEY_UNK, spm ? 0 : -1, &info->unk_id));
     /* The families that take whole words as tokens are those that start a text with BOS unless the file says otherwise. */
     const kvri_pretok *pre = bpe ? kvri_pretok_find(info->vocab_pre) : NULL;
+    info->unknown_pre = bpe && pre == NULL;
     info->add_bos = spm || (pre != NULL && pre->ignore_merges);
     info->add_space_prefix = spm;
     KVRI_TRY(get_u32(in, KEY_ADD_BOS, 0, 0, 1, &info->add_bos));

@@ -127,11 +127,7 @@ kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_
     }
     if (e.vocab->kind == KVR_VOCAB_BPE) {
         e.pretok = kvri_pretok_find(e.vocab->pre);
-        if (e.pretok == NULL) {
-            return kvri_fail_s(error, KVR_ERR_VOCAB, "text",
-                               "this version does not know the pre-tokenizer (key tokenizer.ggml.pre)", e.vocab->pre,
-                               strlen(e.vocab->pre));
-        }
+        if (e.pretok == NULL) e.pretok = kvri_pretok_find("default"); /* kvr_model_info.unknown_pre tells */
     }
     if (text_bytes > MAX_TEXT_BYTES) {
         return kvri_fail_n(error, KVR_ERR_TEXT, "text", "the text is too long: give fewer bytes", MAX_TEXT_BYTES,

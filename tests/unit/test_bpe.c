@@ -127,16 +127,19 @@ static void a_whole_word_may_skip_the_merges(void **state) {
     }
 }
 
-static void an_unknown_pre_tokenizer_is_named(void **state) {
+static void an_unknown_pre_tokenizer_is_told_and_cuts_by_the_default_rule(void **state) {
     (void)state;
-    vocab_file f = start("from-the-future");
-    open_ok(&f);
-    int32_t ids[TEST_IDS_CAP];
-    size_t n = 0;
-    kvr_error error = {0};
-    assert_int_equal(encode_bytes(f.model, "a", 1, 0, ids, &n, &error), KVR_ERR_VOCAB);
-    assert_string_equal(error.detail, "from-the-future");
-    vocab_file_close(&f);
+    static const char *const pre[] = {"from-the-future", "default"};
+    for (size_t i = 0; i < 2; i++) {
+        vocab_file f = start(pre[i]);
+        vocab_file_word(&f, "1234", 0);
+        vocab_file_merge(&f, "1 2");
+        open_ok(&f);
+        assert_int_equal(kvr_model_get_info(f.model)->unknown_pre, i == 0);
+        assert_string_equal(kvr_model_get_info(f.model)->vocab_pre, pre[i]);
+        assert_string_equal(encoded(f.model, "1234", 0), "49 50 51 52");
+        vocab_file_close(&f);
+    }
 }
 
 static void without_a_name_the_default_pre_tokenizer_is_taken(void **state) {
@@ -174,7 +177,7 @@ int main(void) {
         cmocka_unit_test(a_byte_without_a_token_is_dropped),
         cmocka_unit_test(bytes_that_are_not_utf8_become_replacement_characters),
         cmocka_unit_test(a_whole_word_may_skip_the_merges),
-        cmocka_unit_test(an_unknown_pre_tokenizer_is_named),
+        cmocka_unit_test(an_unknown_pre_tokenizer_is_told_and_cuts_by_the_default_rule),
         cmocka_unit_test(without_a_name_the_default_pre_tokenizer_is_taken),
         cmocka_unit_test(control_tokens_are_found_only_in_trusted_text),
     };

@@ -22,7 +22,7 @@ size_t kvr_text_work_bytes(const kvr_model *model, size_t text_bytes);
  * Tokenizes text (UTF-8; bytes that are not UTF-8 are encoded byte by byte or as U+FFFD, as the reference tokenizer
  * of the kind does). work: 8-byte aligned, kvr_text_work_bytes long. Writes at most cap ids; *out_n is the full count
  * (also on KVR_ERR_CTX_FULL: more than cap). Cost O(n log n).
- * Errors: VOCAB (none, or a pre-tokenizer this version does not know), NOMEM (work too small), CTX_FULL.
+ * Errors: VOCAB (none), NOMEM (work too small), CTX_FULL.
  * Sources: SentencePiece BPE merge order by score (Kudo 2018), byte-level BPE (Radford 2019).
  */
 kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text_bytes, uint32_t flags, void *work,
