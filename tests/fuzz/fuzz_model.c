@@ -48,6 +48,35 @@ static void tokenize(const kvr_model *model, const uint8_t *text, size_t n, uint
     free(piece);
 }
 
+/* A conversation in the file's own template, or in one of all. */
+static void talk(const kvr_model *model, uint32_t family, const uint8_t *text, size_t n) {
+    const kvr_chat_message messages[] = {{KVR_CHAT_SYSTEM, "Be short.", 9},
+                                         {KVR_CHAT_USER, (const char *)text, n},
+                                         {KVR_CHAT_ASSISTANT, " </s><|im_end|> ", 16},
+                                         {KVR_CHAT_USER, (const char *)text, n / 2}};
+    kvr_text_part parts[16];
+    size_t bytes = 0, n_parts = 0, n_ids = 0;
+    int32_t ids[64];
+    kvr_error error = {0};
+    if (kvr_chat_of_model(model, &family, &error) != KVR_OK) memset(&error, 0, sizeof error);
+    const kvr_status status =
+        kvr_chat_render(model, family, messages, 4, NULL, 0, &bytes, parts, 16, &n_parts, &error);
+    if (status != KVR_ERR_NOMEM || bytes > MOST_BYTES) return;
+    FUZZ_CHECK(n_parts <= 16);
+    char *out = (char *)malloc(bytes > 0 ? bytes : 1);
+    const size_t work_bytes = kvr_text_work_bytes(model, bytes);
+    void *work = work_bytes <= 4 * MOST_BYTES ? malloc(work_bytes > 0 ? work_bytes : 1) : NULL;
+    FUZZ_CHECK(out != NULL);
+    FUZZ_CHECK(kvr_chat_render(model, family, messages, 4, out, bytes, &bytes, parts, 16, &n_parts, NULL) == KVR_OK);
+    if (work != NULL) {
+        const kvr_status encoded = kvr_text_encode_parts(model, out, bytes, parts, n_parts, KVR_TEXT_BOS, work, work_bytes,
+                                                         ids, 64, &n_ids, NULL);
+        FUZZ_CHECK(encoded == KVR_OK || encoded == KVR_ERR_CTX_FULL);
+    }
+    free(work);
+    free(out);
+}
+
 static void run(const kvr_model *model, uint32_t batch) {
     kvr_cpu cpu = {NULL};
     kvr_backend backend;
@@ -101,6 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         tokenize(model, data + size / 2, n / 2, KVR_TEXT_SPECIAL);
         tokenize(model, (const uint8_t *)"Hi  there's 42\n\xC3\xA4 <s>\xF0\x9F\x98\x80", 24,
                  KVR_TEXT_BOS | KVR_TEXT_SPECIAL);
+        talk(model, (uint32_t)(size % 19), data + size - n, n);
         if (info.n_tensors > 0) run(model, 1 + (uint32_t)(size & 3));
     }
     free(mem);
