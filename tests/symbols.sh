@@ -6,7 +6,7 @@ nm=$1 archive=$2
 
 allowed='
 mem(cpy|move|set|cmp|chr)  __mem(cpy|move|set)_chk  str(len|nlen|cmp|ncmp|chr|rchr|str)
-(exp|exp2|log|log2|sqrt|sin|cos|sincos|tan|pow|fabs|floor|ceil|round|rint|nearbyint|trunc|fmin|fmax|ldexp|frexp|scalbn)f?
+(exp|exp2|log|log2|sqrt|sin|cos|sincos|tan|tanh|erf|pow|fabs|floor|ceil|round|rint|nearbyint|trunc|fmin|fmax|ldexp|frexp|scalbn)f?
 l?l(rint|round)f?  utf8proc_[a-z0-9_]+
 __assert_fail
 __stack_chk_fail  _GLOBAL_OFFSET_TABLE_  __aeabi_[a-z0-9_]+  __gnu_[a-z0-9]+_ieee

@@ -18,15 +18,15 @@
 static const command_help HELP = {
     "chat", "-m FILE [--system TEXT] [--template NAME] [--stop TEXT] [options]",
     "A conversation: every line of stdin is a message, the answers go to stdout.",
-    "/reset forgets the conversation, /stats tells where the time of the last answer went, /quit or the end of the input\n"
+    "/reset forgets the conversation, /stats tells where the time of the last answer went, /quit or the end of the "
+    "input\n"
     "ends. Ctrl-C ends an answer, and the program between answers. Control tokens in messages are plain text.\n"
     "-n is 1024 unless given. Frames between boards travel unencrypted: use --boards only where you trust everyone."};
 static const option_id ACCEPTS[] = {
-    OPT_MODEL,       OPT_SYSTEM,        OPT_TEMPLATE,    OPT_STOP,          OPT_N,           OPT_CONTEXT,
-    OPT_DEVICE,      OPT_THREADS,       OPT_KV,          OPT_GEMM,          OPT_PRECISION,   OPT_BATCH,
-    OPT_LOCAL_BOARDS, OPT_BOARD_CORES,  OPT_BOARDS,      OPT_LISTEN_LEAD,   OPT_TIMEOUT,     OPT_START_TIMEOUT,
-    OPT_VERBOSE,     OPT_TEMP,          OPT_TOP_K,       OPT_TOP_P,         OPT_MIN_P,       OPT_REPEAT_PENALTY,
-    OPT_REPEAT_LAST, OPT_SEED,          OPT_END};
+    OPT_MODEL,   OPT_SYSTEM,      OPT_TEMPLATE,       OPT_STOP,          OPT_N,       OPT_CONTEXT,      OPT_DEVICE,
+    OPT_THREADS, OPT_KV,          OPT_GEMM,           OPT_PRECISION,     OPT_BATCH,   OPT_LOCAL_BOARDS, OPT_BOARD_CORES,
+    OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_TIMEOUT,        OPT_START_TIMEOUT, OPT_VERBOSE, OPT_TEMP,         OPT_TOP_K,
+    OPT_TOP_P,   OPT_MIN_P,       OPT_REPEAT_PENALTY, OPT_REPEAT_LAST,   OPT_SEED,    OPT_END};
 
 enum { DEFAULT_NEW_TOKENS = 1024 };
 
@@ -112,7 +112,8 @@ static int ask(chat *t, const char *text, size_t bytes) {
         signals_forget();
         code = EXIT_OK;
     }
-    if (code == EXIT_OK) code = conversation_add(&t->talk, KVR_CHAT_ASSISTANT, t->stops.text ? t->stops.text : "", t->stops.bytes);
+    if (code == EXIT_OK)
+        code = conversation_add(&t->talk, KVR_CHAT_ASSISTANT, t->stops.text ? t->stops.text : "", t->stops.bytes);
     if (code == EXIT_OK && prompt.n_ids + t->n_new > ctx_tokens)
         say_note("the context of %u tokens is full: /reset, or start with a larger -c", ctx_tokens);
     return code;

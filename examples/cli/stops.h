@@ -1,6 +1,6 @@
 /*
- * stops.h - the text of an answer as it comes, up to one of some texts that end it. What may turn out to be the beginning of
- * such a text is held back.
+ * stops.h - the text of an answer as it comes, up to one of some texts that end it. What may turn out to be the
+ * beginning of such a text is held back.
  */
 #ifndef KVR_CLI_STOPS_H
 #define KVR_CLI_STOPS_H
@@ -22,7 +22,8 @@ typedef struct stops {
 void stops_add(stops *s, const char *text);
 /* Begins a new answer. */
 void stops_begin(stops *s);
-/* More text; what may be shown now is s->text + *out_from .. s->shown. 0 when memory is short. Does nothing once ended. */
+/* More text; what may be shown now is s->text + *out_from .. s->shown. 0 when memory is short. Does nothing once ended.
+ */
 int stops_feed(stops *s, const char *text, size_t bytes, size_t *out_from);
 /* No more text comes: the rest may be shown. */
 void stops_finish(stops *s, size_t *out_from);

@@ -1,6 +1,6 @@
 /*
- * kvr_arch.h - internal: what sets the supported architectures apart, as one table. The layer function (kvr_layer.c) reads
- * it; which tensors a file has decides the rest. Names as llama.cpp's converters write them.
+ * kvr_arch.h - internal: what sets the supported architectures apart, as one table. The layer function (kvr_layer.c)
+ * reads it; which tensors a file has decides the rest. Names as llama.cpp's converters write them.
  */
 #ifndef KVR_ARCH_H
 #define KVR_ARCH_H
@@ -9,8 +9,8 @@
 
 #include "kvr/kvr_model.h"
 
-/* X(id, GGUF name, role, rows, cols). M model_dim, D head_dim, HD n_heads * head_dim, GD n_kv_heads * head_dim, F ffn_dim,
- * V vocabulary. */
+/* X(id, GGUF name, role, rows, cols). M model_dim, D head_dim, HD n_heads * head_dim, GD n_kv_heads * head_dim,
+ * F ffn_dim, V vocabulary. */
 #define KVRI_GLOBAL_TENSORS(X) \
     X(KVRI_EMBED, "token_embd.weight", KVR_ROLE_MATRIX, V, M) \
     X(KVRI_OUT_NORM, "output_norm.weight", KVR_ROLE_VECTOR, ONE, M) \
@@ -59,8 +59,8 @@ typedef struct kvri_arch {
     kvr_rope_style rope;
     uint8_t parallel;          /* 1: attention and feed-forward read the same x and are added together */
     uint8_t scaled_embed;      /* 1: embeddings are multiplied by sqrt(model_dim) */
-    uint8_t windows_in;        /* of so many layers in turn the last one sees all tokens; 0 = a window is for all layers */
-    uint16_t dim_scaled_layers; /* models with so many layers scale q . k by 1/sqrt(model_dim/n_heads), not 1/sqrt(head_dim) */
+    uint8_t windows_in;        /* of so many layers in turn the last one sees all tokens; 0 = all have the window */
+    uint16_t dim_scaled_layers; /* models with so many layers scale q . k by 1/sqrt(model_dim/n_heads) */
     float local_rope_base;     /* of layers with a window; 0 = as the others */
 } kvri_arch;
 

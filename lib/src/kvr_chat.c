@@ -1,6 +1,6 @@
 /*
- * Sources: the templates that the models' authors publish with their tokenizers; tests/golden/make_chats.py holds them and
- * compares with what transformers makes of them.
+ * Sources: the templates that the models' authors publish with their tokenizers; tests/golden/make_chats.py holds them
+ * and compares with what transformers makes of them.
  */
 #include "kvr/kvr_chat.h"
 
@@ -17,13 +17,19 @@
 
 typedef enum system_place { SYSTEM_OWN = 0, SYSTEM_IN_FIRST_USER, SYSTEM_IN_LAST_USER } system_place;
 
-enum { TRIM_SYSTEM = 1u << KVR_CHAT_SYSTEM, TRIM_USER = 1u << KVR_CHAT_USER, TRIM_ASSISTANT = 1u << KVR_CHAT_ASSISTANT };
+enum {
+    TRIM_SYSTEM = 1u << KVR_CHAT_SYSTEM,
+    TRIM_USER = 1u << KVR_CHAT_USER,
+    TRIM_ASSISTANT = 1u << KVR_CHAT_ASSISTANT
+};
 
 typedef struct family {
     const char *name;
     const char *has[2]; /* a template of this family contains these; NULL: nothing more */
     const char *begin;
-    struct { const char *before, *after; } turns[3]; /* by kvr_chat_role */
+    struct {
+        const char *before, *after;
+    } turns[3];           /* by kvr_chat_role */
     const char *generate; /* behind all messages */
     const char *end_text;
     uint8_t trims; /* white space around the messages of these roles is dropped */
@@ -32,55 +38,154 @@ typedef struct family {
 
 /* The first one that fits counts: what others contain too comes later. */
 static const family table[] = {
-    {"phi4", {"<|im_sep|>"}, "",
-     {{"<|im_start|>system<|im_sep|>", "<|im_end|>"}, {"<|im_start|>user<|im_sep|>", "<|im_end|>"},
-      {"<|im_start|>assistant<|im_sep|>", "<|im_end|>"}}, "<|im_start|>assistant<|im_sep|>", "", 0, SYSTEM_OWN},
-    {"chatml", {"<|im_start|>"}, "",
-     {{"<|im_start|>system\n", "<|im_end|>\n"}, {"<|im_start|>user\n", "<|im_end|>\n"},
-      {"<|im_start|>assistant\n", "<|im_end|>\n"}}, "<|im_start|>assistant\n", "", 0, SYSTEM_OWN},
-    {"llama3", {"<|start_header_id|>"}, BOS,
+    {"phi4",
+     {"<|im_sep|>"},
+     "",
+     {{"<|im_start|>system<|im_sep|>", "<|im_end|>"},
+      {"<|im_start|>user<|im_sep|>", "<|im_end|>"},
+      {"<|im_start|>assistant<|im_sep|>", "<|im_end|>"}},
+     "<|im_start|>assistant<|im_sep|>",
+     "",
+     0,
+     SYSTEM_OWN},
+    {"chatml",
+     {"<|im_start|>"},
+     "",
+     {{"<|im_start|>system\n", "<|im_end|>\n"},
+      {"<|im_start|>user\n", "<|im_end|>\n"},
+      {"<|im_start|>assistant\n", "<|im_end|>\n"}},
+     "<|im_start|>assistant\n",
+     "",
+     0,
+     SYSTEM_OWN},
+    {"llama3",
+     {"<|start_header_id|>"},
+     BOS,
      {{"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},
       {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},
       {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"}},
-     "<|start_header_id|>assistant<|end_header_id|>\n\n", "", TRIM_SYSTEM | TRIM_USER | TRIM_ASSISTANT, SYSTEM_OWN},
-    {"gemma", {"<start_of_turn>"}, BOS,
+     "<|start_header_id|>assistant<|end_header_id|>\n\n",
+     "",
+     TRIM_SYSTEM | TRIM_USER | TRIM_ASSISTANT,
+     SYSTEM_OWN},
+    {"gemma",
+     {"<start_of_turn>"},
+     BOS,
      {{"", "\n\n"}, {"<start_of_turn>user\n", "<end_of_turn>\n"}, {"<start_of_turn>model\n", "<end_of_turn>\n"}},
-     "<start_of_turn>model\n", "", TRIM_USER | TRIM_ASSISTANT, SYSTEM_IN_FIRST_USER},
-    {"mistral-v7", {"[SYSTEM_PROMPT] "}, BOS,
-     {{"[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]"}, {"[INST] ", "[/INST]"}, {" ", EOS}}, "", "", 0, SYSTEM_OWN},
-    {"mistral-v7-tekken", {"[SYSTEM_PROMPT]"}, BOS,
-     {{"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}, {"[INST]", "[/INST]"}, {"", EOS}}, "", "", 0, SYSTEM_OWN},
-    {"mistral-v3-tekken", {"\"[INST]\""}, BOS, {{"", "\n\n"}, {"[INST]", "[/INST]"}, {"", EOS}}, "", "", 0,
-     SYSTEM_IN_LAST_USER},
-    {"mistral-v3", {"\"[INST] \""}, BOS, {{"", "\n\n"}, {"[INST] ", "[/INST]"}, {" ", EOS}}, "", "", TRIM_ASSISTANT,
-     SYSTEM_IN_LAST_USER},
-    {"mistral-v1", {"' [INST] '"}, BOS, {{"", "\n\n"}, {" [INST] ", " [/INST]"}, {" ", EOS}}, "", "", 0,
+     "<start_of_turn>model\n",
+     "",
+     TRIM_USER | TRIM_ASSISTANT,
      SYSTEM_IN_FIRST_USER},
-    {"llama2", {"[INST]", "<<SYS>>"}, "",
-     {{"<<SYS>>\n", "\n<</SYS>>\n\n"}, {BOS "[INST] ", " [/INST]"}, {" ", " " EOS}}, "", "", TRIM_USER | TRIM_ASSISTANT,
+    {"mistral-v7",
+     {"[SYSTEM_PROMPT] "},
+     BOS,
+     {{"[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]"}, {"[INST] ", "[/INST]"}, {" ", EOS}},
+     "",
+     "",
+     0,
+     SYSTEM_OWN},
+    {"mistral-v7-tekken",
+     {"[SYSTEM_PROMPT]"},
+     BOS,
+     {{"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}, {"[INST]", "[/INST]"}, {"", EOS}},
+     "",
+     "",
+     0,
+     SYSTEM_OWN},
+    {"mistral-v3-tekken",
+     {"\"[INST]\""},
+     BOS,
+     {{"", "\n\n"}, {"[INST]", "[/INST]"}, {"", EOS}},
+     "",
+     "",
+     0,
+     SYSTEM_IN_LAST_USER},
+    {"mistral-v3",
+     {"\"[INST] \""},
+     BOS,
+     {{"", "\n\n"}, {"[INST] ", "[/INST]"}, {" ", EOS}},
+     "",
+     "",
+     TRIM_ASSISTANT,
+     SYSTEM_IN_LAST_USER},
+    {"mistral-v1",
+     {"' [INST] '"},
+     BOS,
+     {{"", "\n\n"}, {" [INST] ", " [/INST]"}, {" ", EOS}},
+     "",
+     "",
+     0,
+     SYSTEM_IN_FIRST_USER},
+    {"llama2",
+     {"[INST]", "<<SYS>>"},
+     "",
+     {{"<<SYS>>\n", "\n<</SYS>>\n\n"}, {BOS "[INST] ", " [/INST]"}, {" ", " " EOS}},
+     "",
+     "",
+     TRIM_USER | TRIM_ASSISTANT,
      SYSTEM_IN_FIRST_USER},
     {"mistral", {"[INST]"}, BOS, {{"", "\n\n"}, {"[INST] ", " [/INST]"}, {"", EOS}}, "", "", 0, SYSTEM_IN_FIRST_USER},
-    {"phi3", {"<|end|>", "<|assistant|>"}, "",
-     {{"<|system|>\n", "<|end|>\n"}, {"<|user|>\n", "<|end|>\n"}, {"<|assistant|>\n", "<|end|>\n"}}, "<|assistant|>\n", "", 0,
+    {"phi3",
+     {"<|end|>", "<|assistant|>"},
+     "",
+     {{"<|system|>\n", "<|end|>\n"}, {"<|user|>\n", "<|end|>\n"}, {"<|assistant|>\n", "<|end|>\n"}},
+     "<|assistant|>\n",
+     "",
+     0,
      SYSTEM_OWN},
-    {"zephyr", {"<|user|>\\n' + message['content'] + eos_token"}, "",
-     {{"<|system|>\n", EOS "\n"}, {"<|user|>\n", EOS "\n"}, {"<|assistant|>\n", EOS "\n"}}, "<|assistant|>\n", "", 0,
+    {"zephyr",
+     {"<|user|>\\n' + message['content'] + eos_token"},
+     "",
+     {{"<|system|>\n", EOS "\n"}, {"<|user|>\n", EOS "\n"}, {"<|assistant|>\n", EOS "\n"}},
+     "<|assistant|>\n",
+     "",
+     0,
      SYSTEM_OWN},
-    {"falcon3", {"<|user|>", "<|assistant|>"}, "",
-     {{"<|system|>\n", "\n"}, {"<|user|>\n", "\n"}, {"<|assistant|>\n", EOS "\n"}}, "<|assistant|>\n", "\n<|user|>", 0,
+    {"falcon3",
+     {"<|user|>", "<|assistant|>"},
+     "",
+     {{"<|system|>\n", "\n"}, {"<|user|>\n", "\n"}, {"<|assistant|>\n", EOS "\n"}},
+     "<|assistant|>\n",
+     "\n<|user|>",
+     0,
      SYSTEM_OWN},
-    {"deepseek3", {"<\xEF\xBD\x9C" "Assistant\xEF\xBD\x9C>"}, BOS,
-     {{"", ""}, {"<\xEF\xBD\x9CUser\xEF\xBD\x9C>", ""}, {"<\xEF\xBD\x9C" "Assistant\xEF\xBD\x9C>", EOS}},
-     "<\xEF\xBD\x9C" "Assistant\xEF\xBD\x9C>", "", 0, SYSTEM_OWN},
-    {"deepseek", {"'Assistant: ' + message['content'] + eos_token"}, BOS,
-     {{"", "\n\n"}, {"User: ", "\n\n"}, {"Assistant: ", EOS}}, "Assistant:", "\nUser:", 0, SYSTEM_OWN},
-    {"falcon", {"Falcon:"}, "", {{"System: ", "\n"}, {"User: ", "\n"}, {"Falcon: ", "\n"}}, "Falcon:", "\nUser:", 0,
+    {"deepseek3",
+     {"<\xEF\xBD\x9C"
+      "Assistant\xEF\xBD\x9C>"},
+     BOS,
+     {{"", ""},
+      {"<\xEF\xBD\x9CUser\xEF\xBD\x9C>", ""},
+      {"<\xEF\xBD\x9C"
+       "Assistant\xEF\xBD\x9C>",
+       EOS}},
+     "<\xEF\xBD\x9C"
+     "Assistant\xEF\xBD\x9C>",
+     "",
+     0,
+     SYSTEM_OWN},
+    {"deepseek",
+     {"'Assistant: ' + message['content'] + eos_token"},
+     BOS,
+     {{"", "\n\n"}, {"User: ", "\n\n"}, {"Assistant: ", EOS}},
+     "Assistant:",
+     "\nUser:",
+     0,
+     SYSTEM_OWN},
+    {"falcon",
+     {"Falcon:"},
+     "",
+     {{"System: ", "\n"}, {"User: ", "\n"}, {"Falcon: ", "\n"}},
+     "Falcon:",
+     "\nUser:",
+     0,
      SYSTEM_OWN},
     {"plain", {"\001"}, "", {{"", "\n"}, {"", "\n"}, {"", "\n"}}, "", "", 0, SYSTEM_OWN}, /* by name only */
 };
 #define N_FAMILIES ((uint32_t)(sizeof table / sizeof table[0]))
 
-const char *kvr_chat_name(uint32_t index) { return index < N_FAMILIES ? table[index].name : NULL; }
+const char *kvr_chat_name(uint32_t index) {
+    return index < N_FAMILIES ? table[index].name : NULL;
+}
 
 uint32_t kvr_chat_find(const char *name) {
     for (uint32_t i = 0; i < N_FAMILIES; i++)
@@ -105,9 +210,10 @@ kvr_status kvr_chat_of_model(const kvr_model *model, uint32_t *out_family, kvr_e
         *out_family = i;
         return KVR_OK;
     }
-    return kvri_fail_s(error, KVR_ERR_UNSUPPORTED, MODULE,
-                       "the file's chat template is not one that this version knows: name the one that is closest; it begins",
-                       text.at, text.n);
+    return kvri_fail_s(
+        error, KVR_ERR_UNSUPPORTED, MODULE,
+        "the file's chat template is not one that this version knows: name the one that is closest; it begins", text.at,
+        text.n);
 }
 
 /* --- rendering ------------------------------------------------------------------------------------------------ */
@@ -147,7 +253,9 @@ static void put_marker(sink *to, const char *text) {
     }
 }
 
-static int is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static int is_space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 static void put_message(sink *to, const family *f, const kvr_chat_message *m, int keep_front) {
     const char *text = m->text;
@@ -167,7 +275,8 @@ static kvr_status check(const kvr_chat_message *messages, size_t n, const family
         users += messages[i].role == KVR_CHAT_USER;
     }
     if (n > 0 && messages[0].role == KVR_CHAT_SYSTEM && f->system_place != SYSTEM_OWN && users == 0)
-        return kvri_fail(error, KVR_ERR_ARG, MODULE, "this template puts the system message into a user's: there is none yet");
+        return kvri_fail(error, KVR_ERR_ARG, MODULE,
+                         "this template puts the system message into a user's: there is none yet");
     return KVR_OK;
 }
 
@@ -217,4 +326,6 @@ int kvr_chat_is_end(const kvr_model *model, uint32_t index, int32_t id) {
     return text.n > 0 && text.n <= strlen(after) && memcmp(text.at, after, (size_t)text.n) == 0;
 }
 
-const char *kvr_chat_end_text(uint32_t index) { return index < N_FAMILIES ? table[index].end_text : ""; }
+const char *kvr_chat_end_text(uint32_t index) {
+    return index < N_FAMILIES ? table[index].end_text : "";
+}

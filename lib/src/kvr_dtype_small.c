@@ -1,13 +1,18 @@
-/* Blocks of 32: a scale, for some a least value, then the low four bits (first half of the block in the low nibbles). */
+/* Blocks of 32: a scale, for some a least value, then the low four bits (first half of the block in the low nibbles).
+ */
 #include "kvr_dtype_blocks.h"
 
 #include "kvr_dtype.h"
 #include "kvr_gguf.h"
 
 /* Element i of 16 bytes of nibbles. */
-static int nibble(const uint8_t *q, uint32_t i) { return i < 16 ? q[i] & 15 : q[i - 16] >> 4; }
+static int nibble(const uint8_t *q, uint32_t i) {
+    return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
+}
 
-static float half_at(const uint8_t *at) { return kvri_f16_to_f32(kvri_le16(at)); }
+static float half_at(const uint8_t *at) {
+    return kvri_f16_to_f32(kvri_le16(at));
+}
 
 /* f16 scale, nibbles: (q - 8) * d */
 void kvri_block_q4_0(const uint8_t *block, float *out) {
@@ -25,16 +30,14 @@ void kvri_block_q4_1(const uint8_t *block, float *out) {
 void kvri_block_q5_0(const uint8_t *block, float *out) {
     const float d = half_at(block);
     const uint32_t high = kvri_le32(block + 2);
-    for (uint32_t i = 0; i < 32; i++)
-        out[i] = (float)((nibble(block + 6, i) | (int)((high >> i & 1u) << 4)) - 16) * d;
+    for (uint32_t i = 0; i < 32; i++) out[i] = (float)((nibble(block + 6, i) | (int)((high >> i & 1u) << 4)) - 16) * d;
 }
 
 /* f16 scale, f16 least, 32 fifth bits, nibbles: q * d + m */
 void kvri_block_q5_1(const uint8_t *block, float *out) {
     const float d = half_at(block), m = half_at(block + 2);
     const uint32_t high = kvri_le32(block + 4);
-    for (uint32_t i = 0; i < 32; i++)
-        out[i] = (float)(nibble(block + 8, i) | (int)((high >> i & 1u) << 4)) * d + m;
+    for (uint32_t i = 0; i < 32; i++) out[i] = (float)(nibble(block + 8, i) | (int)((high >> i & 1u) << 4)) * d + m;
 }
 
 /* f16 scale, 32 int8: q * d */

@@ -1,22 +1,31 @@
 /*
- * Blocks of 256 ("K" types): f16 scales of the block, small whole-number scales of its parts, packed bits. Where bits of
- * 256 elements share bytes, the elements of a byte are 32 apart, four (2 bits) or two (4 bits) of them, group by group.
+ * Blocks of 256 ("K" types): f16 scales of the block, small whole-number scales of its parts, packed bits. Where bits
+ * of 256 elements share bytes, the elements of a byte are 32 apart, four (2 bits) or two (4 bits) of them, group by
+ * group.
  */
 #include "kvr_dtype_blocks.h"
 
 #include "kvr_dtype.h"
 #include "kvr_gguf.h"
 
-static float half_at(const uint8_t *at) { return kvri_f16_to_f32(kvri_le16(at)); }
+static float half_at(const uint8_t *at) {
+    return kvri_f16_to_f32(kvri_le16(at));
+}
 
 /* Two bits of element i out of 64 bytes: groups of 128 elements in 32 bytes. */
-static uint32_t two_bits(const uint8_t *q, uint32_t i) { return (uint32_t)q[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u; }
+static uint32_t two_bits(const uint8_t *q, uint32_t i) {
+    return (uint32_t)q[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u;
+}
 
 /* Bit of element i out of 32 bytes. */
-static uint32_t one_bit(const uint8_t *q, uint32_t i) { return (uint32_t)q[i % 32] >> (i / 32) & 1u; }
+static uint32_t one_bit(const uint8_t *q, uint32_t i) {
+    return (uint32_t)q[i % 32] >> (i / 32) & 1u;
+}
 
 /* Four bits of element i out of 128 bytes: groups of 64 elements in 32 bytes. */
-static uint32_t four_bits(const uint8_t *q, uint32_t i) { return (uint32_t)q[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15u; }
+static uint32_t four_bits(const uint8_t *q, uint32_t i) {
+    return (uint32_t)q[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15u;
+}
 
 /* 16 bytes of (scale, least) nibbles, 64 bytes of 2 bits, f16 d, f16 dmin: d * scale * q - dmin * least */
 void kvri_block_q2_k(const uint8_t *block, float *out) {
@@ -40,7 +49,8 @@ void kvri_block_q3_k(const uint8_t *block, float *out) {
     }
 }
 
-/* 6-bit scale and least of part 0..7 out of 12 bytes: the last four parts keep their upper two bits beside the first four. */
+/* 6-bit scale and least of part 0..7 out of 12 bytes: the last four parts keep their upper two bits beside the first
+ * four. */
 static void scale_and_least(const uint8_t *packed, uint32_t part, float *scale, float *least) {
     if (part < 4) {
         *scale = (float)(packed[part] & 63);
@@ -74,8 +84,8 @@ void kvri_block_q5_k(const uint8_t *block, float *out) {
     }
 }
 
-/* 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales, f16 d: d * scale * (q - 32). Here the nibbles of a byte are
- * 64 apart. */
+/* 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales, f16 d: d * scale * (q - 32). Here the nibbles of a byte
+ * are 64 apart. */
 void kvri_block_q6_k(const uint8_t *block, float *out) {
     const float d = half_at(block + 208);
     for (uint32_t part = 0; part < 16; part++) {

@@ -1,7 +1,7 @@
 /*
- * One transformer layer: pre-norm, grouped-query attention with rotary positions, gated or plain feed-forward, one after
- * the other or side by side. What a model does not have (a bias, a norm per head, a norm behind a branch) its file has no
- * tensor for, and the step is skipped; the rest of the differences is in kvri_arch and kvri_traits.
+ * One transformer layer: pre-norm, grouped-query attention with rotary positions, gated or plain feed-forward, one
+ * after the other or side by side. What a model does not have (a bias, a norm per head, a norm behind a branch) its
+ * file has no tensor for, and the step is skipped; the rest of the differences is in kvri_arch and kvri_traits.
  * T tokens in the call, S in the cache, M model_dim, H heads, G KV heads, D head_dim, F ffn_dim, V vocabulary.
  */
 #include "kvr_layer.h"

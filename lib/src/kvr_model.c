@@ -1,6 +1,6 @@
 /*
- * From GGUF keys to geometry, and the public functions of a model. Key names and their meaning: ggml/docs/gguf.md and the
- * constants of the gguf package.
+ * From GGUF keys to geometry, and the public functions of a model. Key names and their meaning: ggml/docs/gguf.md and
+ * the constants of the gguf package.
  */
 #include "kvr_model.h"
 
@@ -13,25 +13,60 @@
 
 #define MODULE "model"
 
-/* The keys that are read. "%" stands for the architecture's name. */
+/* X(id, name): the keys that are read. "%" stands for the architecture's name. */
+#define KEY_LIST(X) \
+    X(KEY_ARCH, "general.architecture") \
+    X(KEY_NAME, "general.name") \
+    X(KEY_CTX, "%.context_length") \
+    X(KEY_DIM, "%.embedding_length") \
+    X(KEY_LAYERS, "%.block_count") \
+    X(KEY_FFN, "%.feed_forward_length") \
+    X(KEY_HEADS, "%.attention.head_count") \
+    X(KEY_KV_HEADS, "%.attention.head_count_kv") \
+    X(KEY_KEY_LEN, "%.attention.key_length") \
+    X(KEY_VALUE_LEN, "%.attention.value_length") \
+    X(KEY_RMS_EPS, "%.attention.layer_norm_rms_epsilon") \
+    X(KEY_LAYER_EPS, "%.attention.layer_norm_epsilon") \
+    X(KEY_ATTN_SCALE, "%.attention.scale") \
+    X(KEY_ATTN_CAP, "%.attn_logit_softcapping") \
+    X(KEY_LOGIT_CAP, "%.final_logit_softcapping") \
+    X(KEY_ROPE_DIMS, "%.rope.dimension_count") \
+    X(KEY_ROPE_BASE, "%.rope.freq_base") \
+    X(KEY_ROPE_SCALE_OLD, "%.rope.scale_linear") \
+    X(KEY_ROPE_SCALING, "%.rope.scaling.type") \
+    X(KEY_ROPE_FACTOR, "%.rope.scaling.factor") \
+    X(KEY_ROPE_ATTN_FACTOR, "%.rope.scaling.attn_factor") \
+    X(KEY_ROPE_ORIGINAL_CTX, "%.rope.scaling.original_context_length") \
+    X(KEY_ROPE_LOCAL_BASE, "%.rope.freq_base_swa") \
+    X(KEY_EXPERTS, "%.expert_count") \
+    X(KEY_SLIDING, "%.attention.sliding_window") \
+    X(KEY_SLIDING_PATTERN, "%.attention.sliding_window_pattern") \
+    X(KEY_TOK_MODEL, "tokenizer.ggml.model") \
+    X(KEY_TOK_PRE, "tokenizer.ggml.pre") \
+    X(KEY_TOKENS, "tokenizer.ggml.tokens") \
+    X(KEY_SCORES, "tokenizer.ggml.scores") \
+    X(KEY_TYPES, "tokenizer.ggml.token_type") \
+    X(KEY_MERGES, "tokenizer.ggml.merges") \
+    X(KEY_BOS, "tokenizer.ggml.bos_token_id") \
+    X(KEY_EOS, "tokenizer.ggml.eos_token_id") \
+    X(KEY_UNK, "tokenizer.ggml.unknown_token_id") \
+    X(KEY_ADD_BOS, "tokenizer.ggml.add_bos_token") \
+    X(KEY_ADD_EOS, "tokenizer.ggml.add_eos_token") \
+    X(KEY_ADD_SPACE, "tokenizer.ggml.add_space_prefix") \
+    X(KEY_CHAT_TEMPLATE, "tokenizer.chat_template")
+
 typedef enum key_id {
-    KEY_ARCH, KEY_NAME, KEY_CTX, KEY_DIM, KEY_LAYERS, KEY_FFN, KEY_HEADS, KEY_KV_HEADS, KEY_KEY_LEN, KEY_VALUE_LEN,
-    KEY_RMS_EPS, KEY_LAYER_EPS, KEY_ATTN_SCALE, KEY_ATTN_CAP, KEY_LOGIT_CAP, KEY_ROPE_DIMS, KEY_ROPE_BASE, KEY_ROPE_SCALE_OLD, KEY_ROPE_SCALING, KEY_ROPE_FACTOR,
-    KEY_ROPE_ATTN_FACTOR, KEY_ROPE_ORIGINAL_CTX, KEY_ROPE_LOCAL_BASE, KEY_EXPERTS, KEY_SLIDING, KEY_SLIDING_PATTERN, KEY_TOK_MODEL, KEY_TOK_PRE, KEY_TOKENS, KEY_SCORES, KEY_TYPES, KEY_MERGES, KEY_BOS, KEY_EOS, KEY_UNK,
-    KEY_ADD_BOS, KEY_ADD_EOS, KEY_ADD_SPACE, KEY_CHAT_TEMPLATE, KEY_COUNT
+#define KEY_ENUM(id, name) id,
+    KEY_LIST(KEY_ENUM)
+#undef KEY_ENUM
+    KEY_COUNT
 } key_id;
 
 static const char *const key_names[KEY_COUNT] = {
-    "general.architecture", "general.name", "%.context_length", "%.embedding_length", "%.block_count",
-    "%.feed_forward_length", "%.attention.head_count", "%.attention.head_count_kv", "%.attention.key_length",
-    "%.attention.value_length", "%.attention.layer_norm_rms_epsilon", "%.attention.layer_norm_epsilon",
-    "%.attention.scale", "%.attn_logit_softcapping", "%.final_logit_softcapping", "%.rope.dimension_count", "%.rope.freq_base",
-    "%.rope.scale_linear", "%.rope.scaling.type", "%.rope.scaling.factor",
-    "%.rope.scaling.attn_factor", "%.rope.scaling.original_context_length", "%.rope.freq_base_swa", "%.expert_count",
-    "%.attention.sliding_window", "%.attention.sliding_window_pattern", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens",
-    "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "tokenizer.ggml.bos_token_id",
-    "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_bos_token",
-    "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix", "tokenizer.chat_template"};
+#define KEY_NAME_OF(id, name) name,
+    KEY_LIST(KEY_NAME_OF)
+#undef KEY_NAME_OF
+};
 
 /* Everything read from one file while it is being understood. */
 typedef struct intake {

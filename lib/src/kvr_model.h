@@ -19,8 +19,8 @@ struct kvr_model {
     kvri_rope_factors rope_factors;
     kvri_str chat_template;   /* in the file; n == 0: none */
     uint32_t n_weights;       /* 0 for a vocabulary-only file */
-    /* [n_weights + KVRI_SESSION_TENSORS(L)]. The entries behind the weights are filled for each plan by kvr_layout.c, so
-     * a model serves one plan or open at a time. */
+    /* [n_weights + KVRI_SESSION_TENSORS(L)]. The entries behind the weights are filled for each plan by kvr_layout.c,
+     * so a model serves one plan or open at a time. */
     kvr_tensor_desc *tensors;
 };
 

@@ -40,8 +40,7 @@ static shape shape_of(const kvr_model_info *info, kvri_tensor_kind kind) {
     const uint64_t HD = (uint64_t)info->n_heads * D, GD = (uint64_t)info->n_kv_heads * D;
     const shape shapes[] = {
 #define KVRI_SHAPE(id, text, role, rows, cols) {text, role, rows, cols},
-        KVRI_GLOBAL_TENSORS(KVRI_SHAPE)
-        KVRI_LAYER_TENSORS(KVRI_SHAPE)
+        KVRI_GLOBAL_TENSORS(KVRI_SHAPE) KVRI_LAYER_TENSORS(KVRI_SHAPE)
 #undef KVRI_SHAPE
     };
     return shapes[kind];
@@ -52,7 +51,10 @@ static int allowed(const kvri_arch *arch, kvri_tensor_kind kind) {
 }
 
 static holding of_name(const walk *w, kvri_str name, uint64_t rows) {
-    static const struct { const char *name; holding holds; } fused[] = {
+    static const struct {
+        const char *name;
+        holding holds;
+    } fused[] = {
         {"attn_qkv.weight", {{KVRI_ATTN_Q, KVRI_ATTN_K, KVRI_ATTN_V}, 3, 0}},
         {"attn_qkv.bias", {{KVRI_ATTN_Q_BIAS, KVRI_ATTN_K_BIAS, KVRI_ATTN_V_BIAS}, 3, 0}},
     };
@@ -71,7 +73,8 @@ static holding of_name(const walk *w, kvri_str name, uint64_t rows) {
         if (kvri_str_eq(tail, fused[f].name)) h = fused[f].holds;
     for (uint32_t k = KVRI_GLOBALS; k < KVRI_TENSOR_KINDS; k++)
         if (kvri_str_eq(tail, shape_of(w->info, (kvri_tensor_kind)k).name)) h = (holding){{(kvri_tensor_kind)k}, 1, 0};
-    if (h.n == 1 && h.kinds[0] == KVRI_FFN_UP && allowed(w->arch, KVRI_FFN_GATE) && rows == 2u * (uint64_t)w->info->ffn_dim)
+    if (h.n == 1 && h.kinds[0] == KVRI_FFN_UP && allowed(w->arch, KVRI_FFN_GATE) &&
+        rows == 2u * (uint64_t)w->info->ffn_dim)
         h = (holding){{KVRI_FFN_GATE, KVRI_FFN_UP}, 2, 0};
     h.layer = (uint16_t)layer;
     return h;
@@ -107,7 +110,8 @@ static kvr_status check(walk *w, const kvri_gguf_tensor *t, const holding *h) {
     if (kvri_dtype_block(t->type) == 0) {
         const int first = w->error != NULL && w->error->status == KVR_OK;
         fail(w, KVR_ERR_TYPE,
-             "a tensor type that is not supported (native is its number in the format; F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
+             "a tensor type that is not supported (native is its number in the format; F32, F16, BF16, Q4_0, Q4_1, "
+             "Q5_0, "
              "Q5_1, Q8_0, Q2_K to Q6_K and IQ4_NL are): tensor",
              t, 0, 0);
         if (first) w->error->native = (int64_t)t->type;
@@ -180,9 +184,12 @@ static kvr_status settle(const walk *w, kvri_weights *map) {
 
 /* 1 when t is a tensor of rope factors; *status then tells whether a good one. */
 static int take_rope_factors(const walk *w, const kvri_gguf_tensor *t, kvri_rope_factors *out, kvr_status *status) {
-    const struct { const char *name; const uint8_t **to; } names[] = {{"rope_freqs.weight", &out->always},
-                                                                      {"rope_factors_short.weight", &out->short_ctx},
-                                                                      {"rope_factors_long.weight", &out->long_ctx}};
+    const struct {
+        const char *name;
+        const uint8_t **to;
+    } names[] = {{"rope_freqs.weight", &out->always},
+                 {"rope_factors_short.weight", &out->short_ctx},
+                 {"rope_factors_long.weight", &out->long_ctx}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!kvri_str_eq(t->name, names[i].name)) continue;
         *names[i].to = w->gguf->file + t->offset;
@@ -224,7 +231,8 @@ kvr_status kvri_weights_read(const kvri_gguf *gguf, const kvri_arch *arch, kvr_m
             continue;
         }
         const holding h = of_name(&w, t.name, t.dims[1]);
-        if (h.n == 0) return fail(&w, KVR_ERR_UNSUPPORTED, "a tensor that models of this architecture do not have:", &t, 0, 0);
+        if (h.n == 0)
+            return fail(&w, KVR_ERR_UNSUPPORTED, "a tensor that models of this architecture do not have:", &t, 0, 0);
         KVRI_TRY(check(&w, &t, &h));
         for (uint32_t i = 0; i < h.n; i++) w.found[h.kinds[i]]++;
         if (list != NULL) KVRI_TRY(add(&w, &t, &h, &out->map, list));

@@ -1,6 +1,6 @@
 /*
- * golden.h - the models of this folder and what transformers made of them (make_models.py), against a backend: logits of
- * every prompt token, 64 greedy tokens, and the same bits from chains.
+ * golden.h - the models of this folder and what transformers made of them (make_models.py), against a backend: logits
+ * of every prompt token, 64 greedy tokens, and the same bits from chains.
  */
 #ifndef GOLDEN_H
 #define GOLDEN_H
@@ -11,9 +11,9 @@
 
 #define GOLDEN_NEW 64u
 
-static const char *const golden_names[] = {"llama3",     "mistral",   "smollm",     "mixed", "qwen2",  "qwen2-yarn", "qwen3",
-                                           "falcon-7b", "falcon-40b", "gemma", "gemma2", "gemma3",     "phi3-short",
-                                           "phi3-long"};
+static const char *const golden_names[] = {"llama3",     "mistral", "smollm",     "mixed",      "qwen2",
+                                           "qwen2-yarn", "qwen3",   "falcon-7b",  "falcon-40b", "gemma",
+                                           "gemma2",     "gemma3",  "phi3-short", "phi3-long"};
 #define GOLDEN_MODELS (sizeof golden_names / sizeof golden_names[0])
 
 typedef struct golden {
@@ -72,7 +72,8 @@ static inline rig_options golden_options(const golden *g, const rig_options *lik
 }
 
 /* One board on its own, all logits. */
-static inline void golden_check_logits(const golden *g, const char *name, const rig_options *options, double tolerance) {
+static inline void golden_check_logits(const golden *g, const char *name, const rig_options *options,
+                                       double tolerance) {
     rig r;
     kvr_event event;
     kvr_prompt p;
@@ -102,8 +103,8 @@ static inline void golden_check_logits(const golden *g, const char *name, const 
         }
         if (event.kind == KVR_EVENT_TOKEN) {
             if (n_ids < GOLDEN_NEW && event.id != g->ids[n_ids])
-                fail_msg("%s: greedy token %u is %d, not %d (logits differ by %.2g)", name, n_ids, event.id, g->ids[n_ids],
-                         worst);
+                fail_msg("%s: greedy token %u is %d, not %d (logits differ by %.2g)", name, n_ids, event.id,
+                         g->ids[n_ids], worst);
             n_ids++;
         }
     }

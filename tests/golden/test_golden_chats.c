@@ -108,12 +108,14 @@ static void conversations_are_written_as_transformers_writes_them(void **state) 
         memset(&error, 0, sizeof error);
         file f = open_file(c.template_text);
         assert_int_equal(kvr_chat_of_model(f.model, &family, &error), KVR_OK);
-        if (strlen(kvr_chat_name(family)) != c.family.bytes || memcmp(kvr_chat_name(family), c.family.at, c.family.bytes) != 0)
-            fail_msg("conversation %u is taken for %s, not %.*s", n, kvr_chat_name(family), (int)c.family.bytes, c.family.at);
+        if (strlen(kvr_chat_name(family)) != c.family.bytes ||
+            memcmp(kvr_chat_name(family), c.family.at, c.family.bytes) != 0)
+            fail_msg("conversation %u is taken for %s, not %.*s", n, kvr_chat_name(family), (int)c.family.bytes,
+                     c.family.at);
         assert_int_equal(kvr_chat_find(kvr_chat_name(family)), family);
-        assert_int_equal(kvr_chat_render(f.model, family, c.messages, c.n, got, sizeof got, &n_got, parts, 64, &n_parts,
-                                         &error),
-                         KVR_OK);
+        assert_int_equal(
+            kvr_chat_render(f.model, family, c.messages, c.n, got, sizeof got, &n_got, parts, 64, &n_parts, &error),
+            KVR_OK);
         if (n_got != c.expected.bytes || memcmp(got, c.expected.at, n_got) != 0)
             fail_msg("conversation %u, %s:\n%.*s\nnot\n%.*s", n, kvr_chat_name(family), (int)n_got, got,
                      (int)c.expected.bytes, c.expected.at);
@@ -123,9 +125,9 @@ static void conversations_are_written_as_transformers_writes_them(void **state) 
         memset(got, 'x', sizeof got);
         memset(&error, 0, sizeof error);
         size_t again = 0, again_parts = 0;
-        assert_int_equal(kvr_chat_render(f.model, family, c.messages, c.n, got, n_got - 1, &again, parts, 2, &again_parts,
-                                         &error),
-                         KVR_ERR_NOMEM);
+        assert_int_equal(
+            kvr_chat_render(f.model, family, c.messages, c.n, got, n_got - 1, &again, parts, 2, &again_parts, &error),
+            KVR_ERR_NOMEM);
         assert_true(again == n_got && again_parts == n_parts && got[n_got - 1] == 'x');
         close_file(&f);
     }
@@ -148,8 +150,8 @@ static void a_message_can_not_end_its_turn(void **state) {
     const uint32_t zephyr = kvr_chat_find("zephyr");
     assert_int_equal(kvr_chat_render(f.model, zephyr, &m, 1, out, sizeof out, &n, parts, 8, &n_parts, &error), KVR_OK);
     assert_true(kvr_text_work_bytes(f.model, n) <= sizeof work);
-    assert_int_equal(kvr_text_encode_parts(f.model, out, n, parts, n_parts, KVR_TEXT_BOS, work, sizeof work, ids, 256, &n_ids,
-                                           &error),
+    assert_int_equal(kvr_text_encode_parts(f.model, out, n, parts, n_parts, KVR_TEXT_BOS, work, sizeof work, ids, 256,
+                                           &n_ids, &error),
                      KVR_OK);
     uint32_t begins = 0, ends = 0;
     for (size_t i = 0; i < n_ids; i++) begins += ids[i] == 1, ends += ids[i] == 2;
@@ -159,14 +161,15 @@ static void a_message_can_not_end_its_turn(void **state) {
     assert_int_equal(kvr_chat_is_end(f.model, zephyr, 1), 0);
     assert_int_equal(kvr_chat_is_end(f.model, zephyr, -1), 0);
     parts[0].bytes++;
-    assert_int_equal(kvr_text_encode_parts(f.model, out, n, parts, n_parts, 0, work, sizeof work, ids, 256, &n_ids, &error),
-                     KVR_ERR_ARG);
+    assert_int_equal(
+        kvr_text_encode_parts(f.model, out, n, parts, n_parts, 0, work, sizeof work, ids, 256, &n_ids, &error),
+        KVR_ERR_ARG);
     /* a template that begins with BOS does not get another one */
     const uint32_t gemma = kvr_chat_find("gemma");
     memset(&error, 0, sizeof error);
     assert_int_equal(kvr_chat_render(f.model, gemma, &m, 1, out, sizeof out, &n, parts, 8, &n_parts, &error), KVR_OK);
-    assert_int_equal(kvr_text_encode_parts(f.model, out, n, parts, n_parts, KVR_TEXT_BOS, work, sizeof work, ids, 256, &n_ids,
-                                           &error),
+    assert_int_equal(kvr_text_encode_parts(f.model, out, n, parts, n_parts, KVR_TEXT_BOS, work, sizeof work, ids, 256,
+                                           &n_ids, &error),
                      KVR_OK);
     assert_true(ids[0] == 1 && ids[1] != 1);
     close_file(&f);

@@ -1,4 +1,5 @@
-/* Every architecture on the OpenCL backend in float arithmetic. KVR_TEST_DEVICE chooses the device, as for tests/opencl. */
+/* Every architecture on the OpenCL backend in float arithmetic. KVR_TEST_DEVICE chooses the device, as for
+ * tests/opencl. */
 #include "golden.h"
 
 #include "kvr/kvr_opencl.h"
@@ -30,7 +31,8 @@ static void devices_open(devices *d) {
     config.precision = KVR_OPENCL_PRECISION_EXACT;
     for (uint32_t b = 0; b < BOARDS; b++) {
         d->memory[b] = rig_take(kvr_opencl_bytes());
-        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error), KVR_OK);
+        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error),
+                         KVR_OK);
         kvr_opencl_backend(d->opencl[b], &d->backend[b]);
     }
 }

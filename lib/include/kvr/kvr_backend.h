@@ -162,8 +162,8 @@ typedef struct kvr_backend {
 
     /* dst[i] = row ids[i] of weight, as F32; rows <= batch_tokens; ids are below weight rows. Ids are copied. */
     kvr_status (*embed)(void *user, kvr_view dst, uint32_t weight, const int32_t *ids, uint32_t rows);
-    /* dst[t] = norm of src[t]; dst may be src. When the weight is shorter than a row, each stretch of the weight's length
-     * is normalised by itself (a norm per head). */
+    /* dst[t] = norm of src[t]; dst may be src. When the weight is shorter than a row, each stretch of the weight's
+     * length is normalised by itself (a norm per head). */
     kvr_status (*norm)(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows);
     /* dst[t][n] = sum_k src[t][k] * weight[n][k]; with add != 0: dst[t][n] += that. */
     kvr_status (*matmul)(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add);
@@ -176,8 +176,8 @@ typedef struct kvr_backend {
                        uint32_t first_token);
     /* dst[t] = src[t] converted to the dtype of dst (a KV tensor). */
     kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
-    /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at first_token
-     * + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:
+    /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at
+     * first_token + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:
      * [rows][n_heads*head_dim]; k, v: KV tensors. */
     kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
                             uint32_t rows, uint32_t first_token);

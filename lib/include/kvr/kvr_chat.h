@@ -1,6 +1,6 @@
 /*
- * kvr_chat.h - conversations as the text a model was trained on. A file's own template is a program in a language of its
- * own (Jinja); it is not run, but recognised as one of the families below.
+ * kvr_chat.h - conversations as the text a model was trained on. A file's own template is a program in a language of
+ * its own (Jinja); it is not run, but recognised as one of the families below.
  */
 #ifndef KVR_CHAT_H
 #define KVR_CHAT_H
@@ -23,15 +23,17 @@ typedef struct kvr_chat_message {
 const char *kvr_chat_name(uint32_t index);
 /* The number of a name; UINT32_MAX: no such family. */
 uint32_t kvr_chat_find(const char *name);
-/* The family of the file's template. UNSUPPORTED: the file has none, or one that is not recognised; name a family then. */
+/* The family of the file's template. UNSUPPORTED: the file has none, or one that is not recognised; name a family then.
+ */
 kvr_status kvr_chat_of_model(const kvr_model *model, uint32_t *out_family, kvr_error *error);
 
 /*
- * Writes the conversation as text, up to where the assistant's next answer begins; at most cap bytes and cap_parts parts for
- * kvr_text_encode_parts (markers are trusted, messages are not). *out_bytes and *out_n_parts are the full counts (also on
- * NOMEM: they do not fit). A system message comes first or not at all; where a family has no place for one it goes into a
- * user's message, so there must be one. BOS and EOS are those of the model; KVR_TEXT_BOS adds the former where it belongs.
- * Errors: ARG (no such family or role, a system message that is not first or alone), VOCAB, NOMEM.
+ * Writes the conversation as text, up to where the assistant's next answer begins; at most cap bytes and cap_parts
+ * parts for kvr_text_encode_parts (markers are trusted, messages are not). *out_bytes and *out_n_parts are the full
+ * counts (also on NOMEM: they do not fit). A system message comes first or not at all; where a family has no place for
+ * one it goes into a user's message, so there must be one. BOS and EOS are those of the model; KVR_TEXT_BOS adds the
+ * former where it belongs. Errors: ARG (no such family or role, a system message that is not first or alone), VOCAB,
+ * NOMEM.
  */
 kvr_status kvr_chat_render(const kvr_model *model, uint32_t family, const kvr_chat_message *messages, size_t n_messages,
                            char *out, size_t cap, size_t *out_bytes, kvr_text_part *parts, size_t cap_parts,

@@ -40,7 +40,7 @@ typedef struct kvr_model_info {
     /* vocabulary */
     uint32_t vocab_kind; /* kvr_vocab_kind */
     char vocab_model[32], vocab_pre[32]; /* tokenizer.ggml.model and .pre */
-    uint32_t unknown_pre; /* 1: this version does not know vocab_pre and cuts texts by the default rule: expect other ids */
+    uint32_t unknown_pre; /* 1: vocab_pre is not known here, texts are cut by the default rule: expect other ids */
     uint32_t n_vocab, n_merges;
     int32_t bos_id, eos_id, unk_id; /* -1 = none */
     uint32_t add_bos, add_eos, add_space_prefix;

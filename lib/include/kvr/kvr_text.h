@@ -37,8 +37,8 @@ typedef struct kvr_text_part {
 /*
  * As kvr_text_encode for a text of which only some stretches may contain control tokens, such as a conversation: its
  * markers are trusted, what people wrote is not. Stretches are tokenized together, so words may cross their borders.
- * parts: n_parts stretches, in order, that are text_bytes in all (else ARG). flags: KVR_TEXT_BOS; a BOS that the text itself
- * begins with is not doubled.
+ * parts: n_parts stretches, in order, that are text_bytes in all (else ARG). flags: KVR_TEXT_BOS; a BOS that the text
+ * itself begins with is not doubled.
  */
 kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_t text_bytes,
                                  const kvr_text_part *parts, size_t n_parts, uint32_t flags, void *work,
