@@ -121,7 +121,11 @@ read_json() {
             n = split(text, x, " ")
             for (i = 1; i <= n; i++) print name "|" test "|" engine, x[i]
         }
-        END { print value["build_commit"], value["build_number"] >version }'
+        END {
+            text = value["build_commit"]
+            if (value["build_number"] != "") text = text " (build " value["build_number"] ")"
+            print text >version
+        }'
 }
 
 : >"$work/samples"
@@ -140,7 +144,7 @@ for file; do
     done
 done
 
-echo "kvr $(cat "$work/version.kvr")beside ${LLAMA_BENCH:+$(basename "$LLAMA_BENCH") }$(cat "$work/version.other");" \
+echo "kvr $(cat "$work/version.kvr") beside ${LLAMA_BENCH:+$(basename "$LLAMA_BENCH") }$(cat "$work/version.other");" \
     "threads $threads; tokens per second, medians of $((2 * rounds)) samples in $rounds rounds, in turn"
 [ -z "${KVR_ARGS:-}${LLAMA_ARGS:-}" ] || echo "KVR_ARGS='${KVR_ARGS:-}' LLAMA_ARGS='${LLAMA_ARGS:-}'"
 grep -m 1 'model name' /proc/cpuinfo 2>/dev/null | sed 's/.*: //' || true

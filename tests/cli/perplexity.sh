@@ -7,9 +7,10 @@ need_data models/stories260K.gguf texts/tinyshakespeare.txt
 TEXT=$TMP/text
 head -c 65536 "$DATA/texts/tinyshakespeare.txt" >"$TEXT"
 perplexity() { kvr perplexity -m "$STORIES" "$@"; }
+final() { sed -n 's/^Final estimate: PPL = \([0-9.]*\) .*/\1/p' "$TMP/out"; }
 # about WANTED: the final figure is within 0.1 %.
 about() {
-    got=$(sed -n 's/^Final estimate: PPL = \([0-9.]*\) .*/\1/p' "$TMP/out")
+    got=$(final)
     awk -v a="$got" -v b="$1" 'BEGIN { exit !(a > b * 0.999 && a < b * 1.001) }' || fail "perplexity '$got', not $1"
     echo "  $got for $1"
 }
@@ -25,6 +26,17 @@ the_whole_text_agrees_with_llama_cpp_on_opencl() {
     perplexity -f "$TEXT" -d opencl
     must_pass
     about 101.1173
+}
+integer_products_change_less_than_half_a_percent() {
+    "$KVR" devices | grep -q '^opencl:' || { echo "  no OpenCL device"; return 0; }
+    for precision in exact integer; do
+        kvr perplexity -m "$HERE/../../examples/model/kvr-logbook.gguf" -f "$HERE/../../examples/model/prompts/1900.txt" \
+            -c 256 -d opencl --precision $precision
+        must_pass
+        final >"$TMP/$precision"
+    done
+    echo "  $(cat "$TMP/exact") exact, $(cat "$TMP/integer") in integers"
+    paste "$TMP/exact" "$TMP/integer" | awk '{ exit !($2 > $1 * 0.995 && $2 < $1 * 1.005) }' || fail "too far apart"
 }
 the_batch_size_does_not_show() {
     perplexity -f "$TEXT" -c 64 --chunks 3 -d reference
@@ -54,6 +66,7 @@ wrong_usage_is_exit_code_2() {
 
 check eight_chunks_agree_with_llama_cpp
 check the_whole_text_agrees_with_llama_cpp_on_opencl
+check integer_products_change_less_than_half_a_percent
 check the_batch_size_does_not_show
 check the_text_may_come_from_stdin
 check a_text_too_short_is_a_sentence
