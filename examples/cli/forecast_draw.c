@@ -15,7 +15,8 @@ typedef struct collection {
 } collection;
 
 static void collect(void *user, uint32_t rank, uint32_t layer, kvr_cost_span span, double begin_us, double end_us) {
-    static const kvr_span_kind kinds[] = {KVR_SPAN_COMPUTE, KVR_SPAN_WAIT_PREFIX, KVR_SPAN_WAIT_SEND, KVR_SPAN_TRANSFER};
+    static const kvr_span_kind kinds[] = {KVR_SPAN_COMPUTE, KVR_SPAN_WAIT_PREFIX, KVR_SPAN_WAIT_SEND,
+                                          KVR_SPAN_TRANSFER};
     collection *c = user;
     if (c->n == c->cap) return;
     kvr_span *s = &c->spans[c->n++];

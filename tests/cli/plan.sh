@@ -117,7 +117,7 @@ a_chain_cut_by_profiles_gives_the_same_answer() {
     must_pass
     same "$TMP/alone" "$TMP/out" "a chain by profile"
     kvr run -m "$MODEL" -d reference --ids 1,403,407 -n 1 --local-boards 3 --profile rpi5,rpi5
-    must_fail 1 "names 2 boards, the chain has 3"
+    must_fail 2 "names 2 boards, the chain has 3"
 }
 
 check numbers_plan_memory_and_names_predict
