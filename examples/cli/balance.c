@@ -62,7 +62,7 @@ static int read_profiles(const chain *c, const options *opt, const kvr_board_pro
     if (code != EXIT_OK) return code;
     if (n != 1 && n != c->n_boards)
         return say_usage(
-            "run", "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last", n,
+            NULL, "--profile names %u boards, the chain has %u: give one for all, or one for each, the lead last", n,
             c->n_boards);
     for (uint32_t r = n; r < c->n_boards; r++) {
         who[r] = who[n - 1];

@@ -87,8 +87,10 @@ static int answer(chain *c, const options *opt, const int32_t *ids, uint32_t n_i
     if (out.ended_at_full_context && out.n < opt->n)
         say_note("the context of %u tokens is full: raise -c for a longer answer", c->e.plan.ctx_tokens);
     statistics_print(c, &prompt);
-    code = timeline_write_trace(c, opt->trace);
-    if (code == EXIT_OK) code = timeline_write_picture(c, opt->timeline);
+    static timeline lanes;
+    timeline_of_session(c, &lanes);
+    code = timeline_write_trace(&lanes, opt->trace);
+    if (code == EXIT_OK) code = timeline_write_picture(&lanes, opt->timeline);
     if (code == EXIT_OK && opt->stats_json != NULL) code = statistics_write_json(c, &prompt, opt->stats_json);
     return code;
 }

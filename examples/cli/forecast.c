@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forecast_draw.h"
 #include "output.h"
 #include "say.h"
 
@@ -189,7 +190,7 @@ static int forecast_prompt(chain_spec *c, const options *opt, uint32_t n_tokens)
     chain_spec shown = some;
     memcpy(shown.boards, c->boards, sizeof shown.boards);
     print_ranks(&shown, ranks, used);
-    return EXIT_OK;
+    return forecast_draw(&some.job, &c->memory, opt);
 }
 
 /* --- the table ------------------------------------------------------------------------------------------------ */
@@ -260,11 +261,13 @@ int forecast(const options *opt) {
     if (opt->search) {
         code = write_table(&c, opt->plan_prompt.n != 0 ? &opt->plan_prompt : &TABLE_PROMPTS, opt->table_out);
     } else {
+        const number_list *lengths = opt->plan_prompt.n != 0 ? &opt->plan_prompt : &DEFAULT_PROMPTS;
+        if ((opt->trace != NULL || opt->timeline != NULL) && lengths->n != 1)
+            return say_usage("plan", "a timeline is of one prompt: give one length with -p");
         if (opt->table != NULL) code = read_table(&c, opt->table);
-        const number_list *prompts = opt->plan_prompt.n != 0 ? &opt->plan_prompt : &DEFAULT_PROMPTS;
         if (code == EXIT_OK) print_head(&c);
-        for (uint32_t i = 0; i < prompts->n && code == EXIT_OK; i++)
-            code = forecast_prompt(&c, opt, prompts->values[i]);
+        for (uint32_t i = 0; i < lengths->n && code == EXIT_OK; i++)
+            code = forecast_prompt(&c, opt, lengths->values[i]);
     }
     forecast_memory_free(&c.memory);
     return code;

@@ -93,8 +93,9 @@ static const option_row TABLE[] = {
     {OPT_PRINT_IDS, 0, "print-ids", NULL, VALUE_FLAG, AT(print_ids), 0, 0, "print token ids rather than text"},
     {OPT_STATS_JSON, 0, "stats-json", "FILE", VALUE_TEXT, AT(stats_json), 0, 0, "write the statistics as JSON"},
     {OPT_TRACE, 0, "trace", "FILE", VALUE_TEXT, AT(trace), 0, 0,
-     "write what every board did when, in Chrome's trace format (opens in Perfetto)"},
-    {OPT_TIMELINE, 0, "timeline", "FILE", VALUE_TEXT, AT(timeline), 0, 0, "draw what every board did when (SVG)"},
+     "write what every board did (plan: will do) when, in Chrome's trace format (opens in Perfetto)"},
+    {OPT_TIMELINE, 0, "timeline", "FILE", VALUE_TEXT, AT(timeline), 0, 0,
+     "draw what every board did (plan: will do) when (SVG)"},
     {OPT_EMULATE, 0, "emulate", "FILE[,FILE]", VALUE_TEXT, AT(emulate), 0, 0,
      "compute nothing, take the time that a board's profile says (one for all boards, or one each):\n"
      "frames and links are real, the answer means nothing"},

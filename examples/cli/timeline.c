@@ -6,18 +6,18 @@
 
 #include "say.h"
 
-/* The last prompt, read from the session. */
-typedef struct view {
-    const kvr_span *spans;
-    uint32_t n_spans, n_boards, n_layers, n_tokens;
-    uint64_t start_us, end_us; /* end: the last span's */
-    uint64_t ttft_us;
-    kvr_trace_board boards[KVR_MAX_BOARDS];
-    uint64_t sum_us[KVR_MAX_BOARDS][KVR_SPAN_KINDS];
-    uint64_t bytes[KVR_MAX_BOARDS]; /* that came to it */
-} view;
+void timeline_add_up(timeline *v) {
+    v->end_us = v->start_us + v->ttft_us;
+    for (uint32_t i = 0; i < v->n_spans; i++) {
+        const kvr_span *s = &v->spans[i];
+        v->sum_us[s->rank][s->kind] += s->to_us - s->from_us;
+        v->bytes[s->rank] += s->bytes;
+        if (s->to_us > v->end_us) v->end_us = s->to_us;
+    }
+    if (v->end_us == v->start_us) v->end_us++; /* something to divide by */
+}
 
-static void look(const chain *c, view *v) {
+void timeline_of_session(const chain *c, timeline *v) {
     kvr_stats stats;
     memset(v, 0, sizeof *v);
     memset(&stats, 0, sizeof stats);
@@ -28,24 +28,18 @@ static void look(const chain *c, view *v) {
     v->n_layers = kvr_model_get_info(c->e.model)->n_layers;
     v->n_tokens = stats.n_prompt_tokens;
     v->ttft_us = stats.ttft_us;
-    v->end_us = v->start_us + stats.ttft_us;
     while (v->n_boards < KVR_MAX_BOARDS &&
            kvr_session_get_trace_board(c->e.session, v->n_boards, &v->boards[v->n_boards]) == KVR_OK)
         v->n_boards++;
-    for (uint32_t i = 0; i < v->n_spans; i++) {
-        const kvr_span *s = &v->spans[i];
-        v->sum_us[s->rank][s->kind] += s->to_us - s->from_us;
-        v->bytes[s->rank] += s->bytes;
-        if (s->to_us > v->end_us) v->end_us = s->to_us;
-    }
+    timeline_add_up(v);
 }
 
 /* Microseconds since the prompt; a helper's clock may be off by a little. */
-static uint64_t since(const view *v, uint64_t us) {
+static uint64_t since(const timeline *v, uint64_t us) {
     return us > v->start_us ? us - v->start_us : 0;
 }
 
-static const char *what(const view *v, const kvr_span *s, char *out, size_t cap) {
+static const char *what(const timeline *v, const kvr_span *s, char *out, size_t cap) {
     const char *kind = kvr_span_kind_name((kvr_span_kind)s->kind);
     if (s->kind == KVR_SPAN_CONNECT) snprintf(out, cap, "%s", kind);
     else if (s->layer == v->n_layers) snprintf(out, cap, "%s head", kind);
@@ -72,16 +66,14 @@ static int close_file(FILE *file, const char *path) {
 
 /* --- Chrome's trace format (Trace Event Format, "complete events"; Perfetto opens it) ------------------------------ */
 
-int timeline_write_trace(const chain *c, const char *path) {
-    static view v; /* large for a stack */
+int timeline_write_trace(const timeline *v, const char *path) {
     FILE *file = NULL;
     if (path == NULL) return EXIT_OK;
     int code = open_file(path, &file);
     if (code != EXIT_OK) return code;
-    look(c, &v);
     fprintf(file, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
-    for (uint32_t r = 0; r < v.n_boards; r++) {
-        const kvr_trace_board *b = &v.boards[r];
+    for (uint32_t r = 0; r < v->n_boards; r++) {
+        const kvr_trace_board *b = &v->boards[r];
         fprintf(file,
                 "{\"ph\": \"M\", \"name\": \"process_name\", \"pid\": %u, \"args\": {\"name\": \"board %u, tokens %u to "
                 "%u\"}},\n",
@@ -94,19 +86,19 @@ int timeline_write_trace(const chain *c, const char *path) {
                 "{\"ph\": \"M\", \"name\": \"thread_name\", \"pid\": %u, \"tid\": 1, \"args\": {\"name\": \"link in\"}},\n",
                 r, r, r, (unsigned long long)b->clock_error_us, b->n_lost, b->known ? "" : ", told nothing", r, r);
     }
-    for (uint32_t i = 0; i < v.n_spans; i++) {
-        const kvr_span *s = &v.spans[i];
+    for (uint32_t i = 0; i < v->n_spans; i++) {
+        const kvr_span *s = &v->spans[i];
         char name[48];
-        const uint64_t from = since(&v, s->from_us), to = since(&v, s->to_us);
+        const uint64_t from = since(v, s->from_us), to = since(v, s->to_us);
         fprintf(file,
                 "{\"ph\": \"X\", \"name\": \"%s\", \"cat\": \"%s\", \"pid\": %u, \"tid\": %d, \"ts\": %llu, \"dur\": %llu, "
                 "\"args\": {\"layer\": %u, \"bytes\": %u}},\n",
-                what(&v, s, name, sizeof name), kvr_span_kind_name((kvr_span_kind)s->kind), s->rank, is_link(s),
+                what(v, s, name, sizeof name), kvr_span_kind_name((kvr_span_kind)s->kind), s->rank, is_link(s),
                 (unsigned long long)from, (unsigned long long)(to - from), s->layer, s->bytes);
     }
     fprintf(file,
             "{\"ph\": \"i\", \"s\": \"g\", \"name\": \"first token\", \"pid\": %u, \"tid\": 0, \"ts\": %llu}\n]}\n",
-            v.n_boards > 0 ? v.n_boards - 1 : 0, (unsigned long long)v.ttft_us);
+            v->n_boards > 0 ? v->n_boards - 1 : 0, (unsigned long long)v->ttft_us);
     return close_file(file, path);
 }
 
@@ -135,7 +127,7 @@ static uint64_t tick_us(uint64_t whole_us) {
     return whole_us;
 }
 
-static void draw_head(FILE *file, const view *v) {
+static void draw_head(FILE *file, const timeline *v) {
     uint64_t bytes = 0, prefix_us = 0, send_us = 0;
     for (uint32_t r = 0; r < v->n_boards; r++) {
         bytes += v->bytes[r];
@@ -145,14 +137,15 @@ static void draw_head(FILE *file, const view *v) {
     fprintf(file, "<text x=\"%d\" y=\"24\" class=\"title\">%u tokens on %u board%s, partition ", 12, v->n_tokens, v->n_boards,
             v->n_boards == 1 ? "" : "s");
     for (uint32_t r = 0; r < v->n_boards; r++) fprintf(file, "%s%u", r ? "," : "", v->boards[r].tokens);
-    fprintf(file, ": first token after %.1f ms</text>\n", (double)v->ttft_us / 1000.0);
+    fprintf(file, ": first token%s after %.1f ms</text>\n", v->is_predicted ? " predicted" : "",
+            (double)v->ttft_us / 1000.0);
     fprintf(file,
             "<text x=\"%d\" y=\"46\">%u layers; keys and values moved %.2f MB; boards together waited %.1f ms for the prefix, "
             "%.1f ms for sending</text>\n",
             12, v->n_layers, (double)bytes / 1e6, (double)prefix_us / 1000.0, (double)send_us / 1000.0);
 }
 
-static void draw_axis(FILE *file, const view *v, int bottom) {
+static void draw_axis(FILE *file, const timeline *v, int bottom) {
     const uint64_t whole = v->end_us - v->start_us, tick = tick_us(whole);
     for (uint64_t at = 0; tick > 0 && at <= whole; at += tick) {
         const double x = LEFT + (double)PLOT * (double)at / (double)whole;
@@ -164,7 +157,7 @@ static void draw_axis(FILE *file, const view *v, int bottom) {
             TOP - 6, x, bottom);
 }
 
-static void draw_lane(FILE *file, const view *v, uint32_t rank) {
+static void draw_lane(FILE *file, const timeline *v, uint32_t rank) {
     const kvr_trace_board *b = &v->boards[rank];
     const int y = TOP + (int)rank * LANE;
     fprintf(file, "<text x=\"12\" y=\"%d\">board %u%s</text>", y + 14, rank, rank + 1 == v->n_boards ? " (lead)" : "");
@@ -181,7 +174,7 @@ static void draw_lane(FILE *file, const view *v, uint32_t rank) {
             (double)v->bytes[rank] / 1e6, b->n_lost ? ", spans lost" : "");
 }
 
-static void draw_span(FILE *file, const view *v, const kvr_span *s) {
+static void draw_span(FILE *file, const timeline *v, const kvr_span *s) {
     const double scale = (double)PLOT / (double)(v->end_us - v->start_us);
     const double x = LEFT + (double)since(v, s->from_us) * scale;
     double width = (double)(since(v, s->to_us) - since(v, s->from_us)) * scale;
@@ -210,15 +203,12 @@ static void draw_legend(FILE *file, int y) {
     }
 }
 
-int timeline_write_picture(const chain *c, const char *path) {
-    static view v;
+int timeline_write_picture(const timeline *v, const char *path) {
     FILE *file = NULL;
     if (path == NULL) return EXIT_OK;
     int code = open_file(path, &file);
     if (code != EXIT_OK) return code;
-    look(c, &v);
-    if (v.end_us == v.start_us) v.end_us++;
-    const int bottom = TOP + (int)v.n_boards * LANE, width = LEFT + PLOT + RIGHT, height = bottom + BOTTOM;
+    const int bottom = TOP + (int)v->n_boards * LANE, width = LEFT + PLOT + RIGHT, height = bottom + BOTTOM;
     fprintf(file,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\">\n"
             "<style>text{font:13px sans-serif;fill:#222}.title{font-size:17px;font-weight:bold}.small{font-size:11px}"
@@ -226,10 +216,10 @@ int timeline_write_picture(const chain *c, const char *path) {
             ".grid{stroke:#e2e2e2}.first{stroke:#222;stroke-dasharray:4 3}</style>\n"
             "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n",
             width, height, width, height, width, height);
-    draw_head(file, &v);
-    draw_axis(file, &v, bottom);
-    for (uint32_t r = 0; r < v.n_boards; r++) draw_lane(file, &v, r);
-    for (uint32_t i = 0; i < v.n_spans; i++) draw_span(file, &v, &v.spans[i]);
+    draw_head(file, v);
+    draw_axis(file, v, bottom);
+    for (uint32_t r = 0; r < v->n_boards; r++) draw_lane(file, v, r);
+    for (uint32_t i = 0; i < v->n_spans; i++) draw_span(file, v, &v->spans[i]);
     draw_legend(file, bottom + 24);
     fprintf(file, "</svg>\n");
     return close_file(file, path);

@@ -91,6 +91,15 @@ the_paper_comparison_has_all_columns_and_the_chain_wins() {
     kvr bench --paper -p 4
     must_fail 1 "too few"
 }
+a_prediction_can_be_drawn() {
+    kvr plan -m llama-7b-q4_0 --boards 3xrpi5 --link 100mbit -p 256 --timeline "$TMP/picture.svg" --trace "$TMP/trace.json"
+    must_pass
+    grep -q "first token predicted after" "$TMP/picture.svg" || fail "no title: $(head -c 300 "$TMP/picture.svg")"
+    [ "$(grep -c 'board [0-2]' "$TMP/picture.svg")" = 3 ] || fail "not three lanes"
+    [ "$(grep -c '"cat": "transfer"' "$TMP/trace.json")" = 64 ] || fail "not 32 layers over two links"
+    kvr plan -m llama-7b-q4_0 --boards 3xrpi5 -p 256,512 --timeline "$TMP/picture.svg"
+    must_fail 2 "one prompt"
+}
 a_measured_profile_serves_the_planner() {
     kvr plan -m "$MODEL" -d reference --measure -r 1 -p 64,128,192 -o "$TMP/me.txt" --name me
     must_pass
@@ -108,7 +117,7 @@ a_chain_cut_by_profiles_gives_the_same_answer() {
     must_pass
     same "$TMP/alone" "$TMP/out" "a chain by profile"
     kvr run -m "$MODEL" -d reference --ids 1,403,407 -n 1 --local-boards 3 --profile rpi5,rpi5
-    must_fail 1 "names 2 boards, the chain has 3"
+    must_fail 2 "names 2 boards, the chain has 3"
 }
 
 check numbers_plan_memory_and_names_predict
@@ -119,6 +128,7 @@ check every_profile_that_comes_with_kvr_can_be_read
 check a_searched_table_gives_the_searched_partition_again
 check the_planner_uses_fewer_boards_when_that_is_faster
 check the_paper_comparison_has_all_columns_and_the_chain_wins
+check a_prediction_can_be_drawn
 check a_measured_profile_serves_the_planner
 check a_chain_cut_by_profiles_gives_the_same_answer
 finish
