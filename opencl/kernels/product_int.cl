@@ -1,45 +1,11 @@
 /*
  * product_int.cl - the same products in integers, for weights of 4 or 8 bits: activations are quantised to 8 bits per block
- * of 32 (quantise), the products of a block are summed exactly, and only the sums are scaled, in ascending blocks. The host
+ * of 32 (quant.cl), the products of a block are summed exactly, and only the sums are scaled, in ascending blocks. The host
  * joins this piece once per such type, with DT(name) = name_<type>; dot.cl and dtype.cl have the layouts.
  *
  * A weight's byte is its value + OFFSET, which the start of the block's sum takes back: x_sum is the sum of a block's x.
  */
-#ifndef QUANT_BLOCK
-#define QUANT_BLOCK 32u
-#define NEAREST 12582912.0f /* 1.5 * 2^23: floats from here on are whole, so adding it rounds to nearest even */
-
-/*
- * Rows of src as bytes: x [rows][K], with scale and sum [rows][K / 32]. Round to nearest even; a block's largest value
- * becomes 127. Work-item: KVR_CHUNK columns of one row.
- */
-kernel void quantise(global const float *src, uint src_row, uint K, uint rows, global char *x, global float *x_scale,
-                  global int *x_sum) {
-    const uint first = (uint)get_global_id(0) * KVR_CHUNK;
-    const uint t = (uint)get_global_id(1);
-    if (t >= rows || first >= K) return;
-    global const float *from = src + (size_t)(src_row + t) * K;
-    for (uint k = first; k < min(first + KVR_CHUNK, K); k += QUANT_BLOCK) {
-        const float16 lo = vload16(0, from + k);
-        const float16 hi = vload16(1, from + k);
-        const float16 m = fmax(fabs(lo), fabs(hi));
-        const float8 m8 = fmax(m.lo, m.hi);
-        const float4 m4 = fmax(m8.lo, m8.hi);
-        const float most = fmax(fmax(m4.x, m4.y), fmax(m4.z, m4.w));
-        const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        const int16 q_lo = as_int16(fma(lo, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
-        const int16 q_hi = as_int16(fma(hi, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
-        const int16 s = q_lo + q_hi;
-        const int8 s8 = s.lo + s.hi;
-        const int4 s4 = s8.lo + s8.hi;
-        const size_t block = (size_t)t * (K / QUANT_BLOCK) + k / QUANT_BLOCK;
-        vstore16(convert_char16(q_lo), 0, x + block * QUANT_BLOCK);
-        vstore16(convert_char16(q_hi), 1, x + block * QUANT_BLOCK);
-        x_scale[block] = most / 127.0f;
-        x_sum[block] = s4.x + s4.y + s4.z + s4.w;
-    }
-}
-
+#ifndef OFFSET_q8_0
 #define OFFSET_q8_0 KVR_DOT_OFFSET
 #define OFFSET_q4_0 8
 #define UINTS_q8_0 128u /* of a strip's block */

@@ -4,13 +4,14 @@
 
 /*
  * dst[t] = (src[t] - mean) / sqrt(mean((src[t] - mean)^2) + eps) * w + bias, mean taken as 0 without KVR_NORM_CENTER;
- * added to dst with KVR_NORM_ADD. Rows of M columns; views and rows count such rows. Work-item: one row.
+ * added to dst with KVR_NORM_ADD; as_bytes: also quantised. Rows of M columns; views and rows count such rows. Work-item: one row.
  */
 #define KVR_NORM_CENTER 1u
 #define KVR_NORM_BIAS 2u
 #define KVR_NORM_ADD 4u
 kernel void norm(global const float *src, uint src_row, global float *dst, uint dst_row, global const void *w,
-                 uint w_half, global const void *bias, uint bias_half, uint flags, uint M, uint rows, float eps) {
+                 uint w_half, global const void *bias, uint bias_half, uint flags, uint M, uint rows, float eps, uint as_bytes,
+                 global char *bytes, global float *scales, global int *block_sums) {
     const uint t = (uint)get_global_id(0);
     if (t >= rows) return;
     global const float *x = src + (size_t)(src_row + t) * M;
@@ -43,6 +44,7 @@ kernel void norm(global const float *src, uint src_row, global float *dst, uint 
         if (flags & KVR_NORM_BIAS) v += vector_at(bias, bias_half, i);
         y[i] = flags & KVR_NORM_ADD ? v + y[i] : v;
     }
+    if (as_bytes) quantise_row(y, t, 0, M, M, bytes, scales, block_sums);
 }
 
 /* x[t] += bias. Work-item: KVR_CHUNK columns of one row. */
@@ -137,13 +139,14 @@ static float activated(float v, uint kind) {
     return 0.5f * v * (1.0f + tanh(0.79788456f * (v + 0.044715f * v * v * v)));
 }
 
-/* x[t][i] = activation(x[t][i]), with has_up times up[t][i]. Work-item: KVR_CHUNK columns of one row. */
+/* x[t][i] = activation(x[t][i]), with has_up times up[t][i]; as_bytes: also quantised. Work-item: KVR_CHUNK columns of one row. */
 kernel void activate(global float *x, uint x_row, global const float *up, uint up_row, uint has_up, uint kind, uint F,
-                     uint rows) {
+                     uint rows, uint as_bytes, global char *bytes, global float *scales, global int *block_sums) {
     const uint t = (uint)get_global_id(1);
-    uint i = (uint)get_global_id(0) * KVR_CHUNK;
-    if (t >= rows || i >= F) return;
-    const uint end = min(i + KVR_CHUNK, F);
+    const uint first = (uint)get_global_id(0) * KVR_CHUNK;
+    if (t >= rows || first >= F) return;
+    const uint end = min(first + KVR_CHUNK, F);
+    uint i = first;
     global float *y = x + (size_t)(x_row + t) * F;
     global const float *u = up + (size_t)(up_row + t) * F;
     for (; i + 16u <= end; i += 16u) {
@@ -151,6 +154,7 @@ kernel void activate(global float *x, uint x_row, global const float *up, uint u
         vstore16(has_up ? v * vload16(0, u + i) : v, 0, y + i);
     }
     for (; i < end; i++) y[i] = has_up ? activated(y[i], kind) * u[i] : activated(y[i], kind);
+    if (as_bytes) quantise_row(y, t, first, end, F, bytes, scales, block_sums);
 }
 
 /* The parts of attention_one, in ascending order of keys. Work-item: one head. */

@@ -126,6 +126,7 @@ typedef struct kvri_ocl_session {
     uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */
     kvr_view quant_view;                 /* what the byte activations are made of; tensor n_tensors: nothing */
     uint32_t quant_rows;
+    uint32_t quant_cols; /* most columns that fit there */
     cl_event fences[KVR_BACKEND_FENCES]; /* NULL = free */
     cl_event marks[KVR_BACKEND_MARKS];   /* NULL = never set */
 } kvri_ocl_session;
@@ -206,17 +207,6 @@ kvr_status kvri_ocl_clblast_check(kvr_opencl *cl, kvri_ocl_session *session, kvr
 kvr_status kvri_ocl_clblast_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
 kvr_status kvri_ocl_clblast_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add);
 
-/* kvr_ocl_matmul.c */
-int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl); /* for any weight */
-int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows);
-kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
-                                   kvr_error *error);
-kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
-kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
-                               kvr_path path, int add);
-/* An activation tensor changed: byte activations made of it are stale. */
-void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor);
-
 /* kvr_ocl_ops.c: a kernel call under construction; the first error sticks. */
 typedef struct kvri_ocl_call {
     kvr_opencl *cl;
@@ -236,6 +226,19 @@ kvr_status kvri_ocl_call_run(kvri_ocl_call *call, uint64_t x, uint64_t y, const 
 void kvri_ocl_ops_table(kvr_backend *out);
 /* Runs every kernel this session can need once, on no rows: drivers that compile at first use do it now. */
 kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);
+
+/* kvr_ocl_matmul.c */
+int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl); /* for any weight */
+int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows);
+kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
+                                   kvr_error *error);
+kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
+kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
+                               kvr_path path, int add);
+/* An activation tensor changed: byte activations made of it are stale. */
+void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor);
+/* The last arguments of an operator that makes these rows: whether, and where to, it writes them as bytes too. wanted 0: not. */
+void kvri_ocl_matmul_bytes_args(kvri_ocl_call *call, kvr_view made, uint32_t rows, int wanted);
 
 /* kvr_ocl_attention.c */
 uint32_t kvri_ocl_attention_queries(uint32_t head_dim);

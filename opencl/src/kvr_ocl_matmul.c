@@ -76,6 +76,27 @@ void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor) {
     if (cl->session->quant_view.tensor == tensor) cl->session->quant_view.tensor = cl->session->n_tensors;
 }
 
+static void bytes_mems(kvri_ocl_call *call) {
+    static const uint32_t order[] = {KVRI_OCL_QUANT, KVRI_OCL_QSCALE, KVRI_OCL_QSUM};
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+        kvri_ocl_call_mem(call, call->cl->session->scratch[order[i]]);
+}
+
+void kvri_ocl_matmul_bytes_args(kvri_ocl_call *call, kvr_view made, uint32_t rows, int wanted) {
+    kvri_ocl_session *session = call->cl->session;
+    const kvri_ocl_tensor *tensor = &session->tensors[made.tensor];
+    const int here = wanted && session->scratch[KVRI_OCL_QUANT] != NULL && tensor->cols % QUANT_BLOCK == 0 &&
+                     tensor->cols <= session->quant_cols;
+    kvri_ocl_call_u32(call, here);
+    if (here) {
+        bytes_mems(call);
+        session->quant_view = made;
+        session->quant_rows = rows;
+        return;
+    }
+    for (int i = 0; i < 3; i++) kvri_ocl_call_mem(call, tensor->buffer); /* not touched */
+}
+
 /* Once for all weights that are multiplied with the same rows. */
 static kvr_status quantise(kvr_opencl *cl, kvr_view src, uint32_t rows) {
     kvri_ocl_session *session = cl->session;
@@ -87,9 +108,7 @@ static kvr_status quantise(kvr_opencl *cl, kvr_view src, uint32_t rows) {
     kvri_ocl_call_view(&call, src);
     kvri_ocl_call_u32(&call, cols);
     kvri_ocl_call_u32(&call, rows);
-    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QUANT]);
-    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QSCALE]);
-    kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_QSUM]);
+    bytes_mems(&call);
     session->quant_view.tensor = session->n_tensors;
     KVRI_TRY(kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "quant could not be enqueued"));
     session->quant_view = src;
@@ -104,9 +123,7 @@ static void source_args(kvri_ocl_call *call, kvr_view src, int integers) {
         kvri_ocl_call_view(call, src);
         return;
     }
-    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QUANT]);
-    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QSCALE]);
-    kvri_ocl_call_mem(call, session->scratch[KVRI_OCL_QSUM]);
+    bytes_mems(call);
 }
 
 /* The number of the integer kernel of a type. */

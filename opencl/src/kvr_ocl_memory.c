@@ -125,6 +125,7 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
     session->head_dim = need->head_dim;
     session->panel_tensor = need->n_tensors;
     session->quant_view.tensor = need->n_tensors;
+    session->quant_cols = (uint32_t)(layout->scratch_bytes[KVRI_OCL_QUANT] / need->batch_tokens);
     *out = session;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];

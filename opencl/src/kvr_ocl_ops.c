@@ -100,6 +100,7 @@ static kvr_status put_norm(kvr_opencl *cl, kvr_view dst, kvr_view src, const kvr
     kvri_ocl_call_u32(&call, cols);
     kvri_ocl_call_u32(&call, rows * stretches);
     kvri_ocl_call_f32(&call, how->eps);
+    kvri_ocl_matmul_bytes_args(&call, dst, rows, stretches == 1 && !how->add);
     return kvri_ocl_call_run(&call, (uint64_t)rows * stretches, 1, "norm could not be enqueued");
 }
 
@@ -163,6 +164,7 @@ static kvr_status put_activate(kvr_opencl *cl, kvr_view x, kvr_view up, kvr_acti
     kvri_ocl_call_u32(&call, (uint32_t)activation);
     kvri_ocl_call_u32(&call, cols);
     kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_matmul_bytes_args(&call, x, rows, 1);
     return kvri_ocl_call_run(&call, kvri_ceil_div(cols, CHUNK), rows, "activate could not be enqueued");
 }
 

@@ -31,6 +31,8 @@ static const char *const pieces[] = {
     "\n",
     kvri_ocl_source_gemm,
     "\n",
+    kvri_ocl_source_quant,
+    "\n",
     PIECE_OF_TYPE(f32),
     PIECE_OF_TYPE(f16),
     PIECE_OF_TYPE(q4_0),
