@@ -83,6 +83,8 @@ int engine_open_session(engine *e) {
     if (kvr_session_open(e->session_memory, (size_t)bytes, e->model, &e->config, &e->backend, &e->port,
                          &e->session, &error) != KVR_OK)
         return say_kvr_error("cannot open the session", &error);
+    /* the device has its own copy of the weights */
+    if (e->plan.region_bytes[KVR_REGION_DEVICE] > 0) kvr_posix_release_pages(e->file, e->file_bytes);
     return EXIT_OK;
 }
 

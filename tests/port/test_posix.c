@@ -65,6 +65,17 @@ static void a_file_is_mapped_whole_and_unmapped(void **state) {
     r->port.unmap(r->port.user, r->data, r->bytes);
 }
 
+static void released_pages_are_read_again(void **state) {
+    rig *const r = *state;
+    write_file(r->path, "still here");
+    assert_int_equal(map(r, r->path), KVR_OK);
+    assert_memory_equal(r->data, "still here", 10);
+    kvr_posix_release_pages(r->data, r->bytes);
+    kvr_posix_release_pages(NULL, 0);
+    assert_memory_equal(r->data, "still here", 10);
+    r->port.unmap(r->port.user, r->data, r->bytes);
+}
+
 static void a_missing_file_is_named_with_its_errno(void **state) {
     rig *const r = *state;
     assert_int_equal(map(r, r->path), KVR_ERR_IO);
@@ -173,6 +184,7 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(a_file_is_mapped_whole_and_unmapped),
+        T(released_pages_are_read_again),
         T(a_missing_file_is_named_with_its_errno),
         T(a_directory_is_not_a_model),
         T(an_empty_file_is_truncated),

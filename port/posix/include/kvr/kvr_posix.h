@@ -19,6 +19,12 @@ extern "C" {
  */
 void kvr_posix_port(kvr_port *out);
 
+/*
+ * The pages of a mapped file need not stay in memory: what is touched again is read again. For after kvr_session_open with a
+ * backend that has copied the weights to its device. data: as map gave it. A hint; harmless on systems without it.
+ */
+void kvr_posix_release_pages(const void *data, size_t bytes);
+
 /* A log function for kvr_port.log: one line "kvr: warning: module: text" to standard error, in one write(). */
 void kvr_posix_log_stderr(void *user, kvr_log_level level, const char *module, const char *text);
 
