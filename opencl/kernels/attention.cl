@@ -43,7 +43,7 @@ static void KV(attend_one)(global const float *qt, global const KVT *k_head, glo
     float sum = 0.0f;
     for (uint base = start / KVR_KEYS * KVR_KEYS; base < end; base += KVR_KEYS) {
         const uint n = min((uint)KVR_KEYS, end - base);
-        const uint from = start > base ? start - base : 0u;
+        const uint from = (uint)max((int)start - (int)base, 0);
         float score[KVR_KEYS];
         float block_most = -INFINITY;
         for (int j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
@@ -111,7 +111,7 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
     float most;
     float sum;
     KV(attend_one)(q + ((size_t)(q_row + t) * H + h) * KVR_D, k + head, v + head, (size_t)G * KVR_D,
-               end > window ? end - window : 0u, end, scale, cap, acc, &most, &sum);
+               window_start(end, window), end, scale, cap, acc, &most, &sum);
     global float *out = dst + ((size_t)(dst_row + t) * H + h) * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(acc[d] / sum, out + d * KVR_W);
 }

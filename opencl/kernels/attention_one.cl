@@ -47,7 +47,7 @@ static float16 sums16(const float16 *a) {
 
 /* Asks for n rows of keys or values ahead of their use: rows of one head are far apart. */
 static void fetch(global const uchar *at, size_t step_bytes, int n, int bytes) {
-#ifdef __clang__
+#if KVR_POCL /* others have no such builtin, or compile it for another machine */
     for (int j = 0; j < n; j++, at += step_bytes)
         for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)(size_t)(at + i));
 #endif

@@ -114,7 +114,7 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
         const uint t = u / group;
         global const float *from = q + ((size_t)(q_row + t) * H + g * group + u % group) * KVR_D;
         ends[i] = (int)(first + t + 1u);
-        starts[i] = limited && (uint)ends[i] > window ? (int)((uint)ends[i] - window) : 0;
+        starts[i] = limited ? (int)window_start((uint)ends[i], window) : 0;
         most[i] = -INFINITY;
         sum[i] = 0.0f;
         for (int d = 0; d < KVR_D; d += KVR_W) VSTOREW(VLOADW(from + d) * scale, query + i * KVR_D_PAD + d);

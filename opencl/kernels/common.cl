@@ -12,6 +12,12 @@
 #define KVR_CHUNK 256u                  /* columns per work-item of the element-wise kernels */
 #define KVR_STRIP (16u * KVR_TILE_VECS) /* columns of a register tile; a constant, so that no division is left */
 
+/* First key that a window of so many keys shows, when the last one is end - 1. In longs, because compilers make a saturating
+ * subtraction of the plain form, which Oclgrind does not know. */
+static uint window_start(uint end, uint window) {
+    return (uint)max((long)end - (long)window, 0L);
+}
+
 /* Pairwise, in one fixed order. */
 static float sum8(float8 v) {
     const float4 a = v.lo + v.hi;

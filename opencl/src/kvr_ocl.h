@@ -80,6 +80,7 @@ typedef struct kvri_ocl_limits {
     uint32_t panel_k;              /* columns of a weight that the float product dequantises at a time */
     uint32_t dot;                  /* KVR_DOT of dot.cl: how four bytes are multiplied; 0 = no instruction for it */
     int is_cpu;
+    int is_pocl; /* clang for the processor that we run on: assembly and builtins of its own are safe */
     int exact_divide; /* -cl-fp32-correctly-rounded-divide-sqrt is available */
 } kvri_ocl_limits;
 

@@ -226,8 +226,7 @@ static uint32_t dot_of_cpu(int wide) {
 }
 
 static uint32_t dot_of(const kvr_opencl *cl, int wide) {
-    if (cl->limits.is_cpu)
-        return strcmp(cl->info.platform_name, "Portable Computing Language") == 0 ? dot_of_cpu(wide) : DOT_PLAIN;
+    if (cl->limits.is_cpu) return cl->limits.is_pocl ? dot_of_cpu(wide) : DOT_PLAIN;
     if (has_extension(cl->device, "cl_khr_integer_dot_product")) return DOT_KHR;
     if (has_extension(cl->device, "cl_arm_integer_dot_product_accumulate_int8")) return DOT_ARM;
     return DOT_PLAIN;
@@ -236,6 +235,7 @@ static uint32_t dot_of(const kvr_opencl *cl, int wide) {
 void kvri_ocl_device_limits(kvr_opencl *cl) {
     kvri_ocl_limits *limits = &cl->limits;
     limits->is_cpu = (device_type(cl->device) & CL_DEVICE_TYPE_CPU) != 0;
+    limits->is_pocl = limits->is_cpu && strcmp(cl->info.platform_name, "Portable Computing Language") == 0;
     limits->max_alloc_bytes = cl->info.max_alloc_bytes;
     limits->global_mem_bytes = cl->info.global_mem_bytes;
     limits->work_group = 1;

@@ -51,11 +51,11 @@ static const char *const pieces[] = {
 static void options_of(const kvr_opencl *cl, const kvri_ocl_session *session, char *out) {
     snprintf(out, OPTIONS_CAP,
              "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu -DKVR_DOT_ROWS=%uu "
-             "-DKVR_PANEL_K=%uu -DKVR_DOT=%u%s",
+             "-DKVR_PANEL_K=%uu -DKVR_DOT=%u -DKVR_POCL=%u%s",
              (unsigned)session->head_dim, (unsigned)cl->limits.is_cpu,
              (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows,
              (unsigned)cl->limits.tile_vecs, (unsigned)cl->limits.dot_rows, (unsigned)cl->limits.panel_k,
-             (unsigned)cl->limits.dot, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+             (unsigned)cl->limits.dot, (unsigned)cl->limits.is_pocl, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
 /* Two 64-bit hashes from different starts: the first names the file, both are checked. */
