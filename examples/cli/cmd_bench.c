@@ -120,7 +120,7 @@ static void on_result(void *user, const measure_result *r) {
     if (gmtime_r(&now, &utc) != NULL) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
     uint64_t exact = 0;
     for (uint32_t region = 0; region <= KVR_REGION_DEVICE; region++) exact += r->region_bytes[region];
-    const char *kv = r->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
+    const char *kv = r->kv_dtype == KVR_DTYPE_F32 ? "f32" : "f16";
 
     const cell cells[] = {
         {"build_commit", NULL, KVR_VERSION, CELL_TEXT, 0},

@@ -99,7 +99,7 @@ int cmd_plan(int argc, char **argv) {
     if (code == EXIT_OK) {
         const kvr_plan *plan = &e.plan;
         printf("device %s, context %u tokens, batch %u, keys and values %s, boards %u\n\n", device_name(e.dev),
-               plan->ctx_tokens, plan->batch_tokens, plan->kv_dtype == KVR_KV_F32 ? "f32" : "f16", plan->max_boards);
+               plan->ctx_tokens, plan->batch_tokens, plan->kv_dtype == KVR_DTYPE_F32 ? "f32" : "f16", plan->max_boards);
         print_plan(plan);
         if (plan->max_boards > 1) {
             printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
