@@ -95,7 +95,8 @@ static double distance(double a, double b) { return a > b ? a - b : b - a; }
 kvr_status kvr_geometry_of(const kvr_model_info *info, kvr_geometry *out) {
     if (info->n_layers == 0 || info->n_params == 0) return KVR_ERR_UNSUPPORTED;
     memset(out, 0, sizeof *out);
-    memcpy(out->name, info->name, (size_t)kvri_min(sizeof out->name - 1, strlen(info->name)));
+    const char *name = info->name[0] != '\0' ? info->name : info->architecture;
+    memcpy(out->name, name, (size_t)kvri_min(sizeof out->name - 1, strlen(name)));
     static const char source[] = "model file";
     memcpy(out->source, source, sizeof source);
     out->n_layers = info->n_layers;

@@ -9,6 +9,9 @@
 
 #define MODULE "search"
 #define MAX_ROUNDS 6       /* passes over all pairs at one step size */
+#define LONG_CHAIN 16u     /* more boards than this: fewer repetitions, or it takes minutes */
+#define ALL_PAIRS 8u       /* boards of a short chain */
+#define HOPELESS 1.15      /* the coarse grid alone is so much slower than the best set of boards: not refined */
 #define MAX_PASSES 4       /* from coarse to fine */
 #define WORTH_A_PASS 0.998 /* the last one gained so much */
 #define BETTER (1 - 1e-9)  /* smaller gains are rounding */
@@ -104,17 +107,24 @@ static int spread(uint32_t *sizes, uint32_t n_boards, uint32_t r, uint32_t step,
     return 1;
 }
 
+/* Which pairs exchange tokens: all of them on short chains; on long ones those a power of two apart, and the lead. */
+static int are_partners(uint32_t a, uint32_t b, uint32_t n_boards) {
+    const uint32_t apart = a < b ? b - a : a - b;
+    if (apart == 0) return 0;
+    return n_boards <= ALL_PAIRS || (apart & (apart - 1)) == 0 || a + 1 == n_boards || b + 1 == n_boards;
+}
+
 /* All moves of one step size, over and over while one of them helps. */
 static void refine_step(kvri_sim *sim, uint32_t step, double *best) {
     const uint32_t P = sim->n_boards;
     int moved = 1;
-    for (uint32_t round = 0; moved && round < MAX_ROUNDS; round++) {
+    for (uint32_t round = 0; moved && round < (P > LONG_CHAIN ? 2 : MAX_ROUNDS); round++) {
         moved = 0;
         for (uint32_t i = 0; i < P; i++) {
             for (int takes = 0; takes < 2; takes++)
                 if (P > 2 && spread(sim->trial, P, i, step, takes)) moved |= try_trial(sim, best);
             for (uint32_t j = 0; j < P; j++) {
-                if (i == j || sim->trial[i] <= step) continue;
+                if (!are_partners(i, j, P) || sim->trial[i] <= step) continue;
                 sim->trial[i] -= step;
                 sim->trial[j] += step;
                 moved |= try_trial(sim, best);
@@ -130,7 +140,7 @@ static double refine(kvri_sim *sim, double best) {
     memcpy(sim->trial, sim->best, P * sizeof *sim->trial);
     uint32_t coarsest = 1;
     while (coarsest < C / (4 * P)) coarsest *= 2;
-    for (uint32_t pass = 0; pass < MAX_PASSES; pass++) {
+    for (uint32_t pass = 0; pass < (P > LONG_CHAIN ? 1 : MAX_PASSES); pass++) {
         const double before = best;
         for (uint32_t step = coarsest; step >= C / 4096 + 1; step /= 2) refine_step(sim, step, &best);
         if (best > before * WORTH_A_PASS) break;
@@ -213,7 +223,8 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
     double least = -1, taken = -1;
     for (;;) {
         use_boards(&sim, n, n);
-        const double ttft = refine(&sim, coarse(&sim));
+        double ttft = coarse(&sim);
+        if (least < 0 || ttft <= least * HOPELESS) ttft = refine(&sim, ttft);
         if (least < 0 || ttft < least) least = ttft;
         if (ttft <= least * FEWER_WINS) {
             taken = ttft;
