@@ -537,9 +537,9 @@ static void attention_agrees_with_double_precision(void **state) {
         {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
         {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},   {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
         {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},  {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0, KVR_PATH_PREFILL}},
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20, KVR_PATH_PREFILL}},  {7, 1, 16, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64, KVR_PATH_PREFILL}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20, KVR_PATH_PREFILL}},  {7, 1, 8, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64, KVR_PATH_PREFILL}},
         {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2, KVR_PATH_PREFILL}},
-        {6, 2, 10, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500, KVR_PATH_PREFILL}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33, KVR_PATH_PREFILL}},
+        {6, 2, 6, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500, KVR_PATH_PREFILL}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33, KVR_PATH_PREFILL}},
         /* one row in parts: within the first, up to and over a boundary, with windows, groups of many sizes */
         {8, 4, 8, 300, 0, 1, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_DECODE}},
         {8, 1, 64, 300, 255, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_DECODE}},
