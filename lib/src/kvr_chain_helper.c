@@ -188,6 +188,7 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     kvri_chain *c = &s->chain;
     uint32_t sizes[KVR_MAX_BOARDS];
     KVRI_TRY(kvri_job_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, job));
+    const int ring = (job->flags & KVRI_JOB_RING) != 0;
     if (kvri_le32(job->cuts) != 0 || job->n_boards > s->plan.max_boards) return KVR_ERR_PARTITION;
     for (uint32_t r = 0; r < job->n_boards; r++) {
         const uint32_t a = kvri_le32(job->cuts + 4 * r), b = kvri_le32(job->cuts + 4 * r + 4);
@@ -196,11 +197,12 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     }
     const uint32_t total = kvri_le32(job->cuts + 4 * job->n_boards);
     const uint32_t end = kvri_le32(job->cuts + 4 * (job->rank + 1));
-    if (end > s->plan.ctx_tokens || sizes[job->rank] > s->plan.chunk_tokens) return KVR_ERR_PEER_CTX;
+    if ((ring ? total : end) > s->plan.ctx_tokens || sizes[job->rank] > s->plan.chunk_tokens) return KVR_ERR_PEER_CTX;
     if (job->n_ids != sizes[job->rank] || total > (1u << 20)) return KVR_ERR_PARTITION;
     KVRI_TRY(kvri_partition_make(total, job->n_boards, sizes, s->plan.frame_tokens, &c->handover.partition));
-    /* pieces of later ranks are counted too but never pass here; those up to our own must fit the tables */
-    if (c->handover.partition.first_piece[job->rank + 1] > kvri_layout_max_pieces(&s->plan)) return KVR_ERR_PEER_CTX;
+    /* in a chain pieces of later ranks are counted too but never pass here; all others must fit the tables */
+    if (c->handover.partition.first_piece[ring ? job->n_boards : job->rank + 1] > kvri_layout_max_pieces(&s->plan))
+        return KVR_ERR_PEER_CTX;
     for (uint32_t i = 0; i < job->n_ids; i++) {
         const uint32_t id = kvri_le32(job->ids + (size_t)i * 4);
         if (id >= s->model->info.n_vocab) return KVR_ERR_FRAME;
@@ -234,6 +236,9 @@ static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     c->spans_sent = 0;
     kvri_trace_begin(&s->trace, job.rank);
     h->rank = job.rank;
+    h->ring = (job.flags & KVRI_JOB_RING) != 0;
+    h->next_slot = KVRI_SLOT_NEXT;
+    s->square = (job.flags & KVRI_JOB_SQUARE) != 0;
     h->session = c->session;
     h->epoch = c->epoch;
     kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
@@ -249,6 +254,7 @@ static kvr_status on_go(kvr_session *s, uint64_t now_us) {
     if (c->state != KVRI_CHAIN_READY) return KVR_ERR_FRAME;
     const uint32_t first = p->cut[c->handover.rank];
     kvri_forward_begin(&s->forward, first, p->cut[c->handover.rank + 1] - first, KVR_PATH_PREFILL, KVRI_GOAL_CACHE);
+    if (s->square) s->forward.square_tokens = p->cut[p->n_boards];
     enter(s, KVRI_CHAIN_RUN, now_us);
     memset(&s->stats, 0, sizeof s->stats);
     s->stats.n_boards = p->n_boards;
@@ -328,9 +334,9 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         fail_work(s, pumped, "passing keys and values on failed");
         return KVR_OK;
     }
-    const uint32_t prefix =
-        s->forward.stage == KVRI_FWD_PREFIX ? kvri_handover_prefix(h, &s->parts, s->forward.layer) : 0;
-    kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, prefix, &news);
+    const int has_prefix =
+        s->forward.stage == KVRI_FWD_PREFIX && kvri_handover_has_prefix(h, &s->parts, s->forward.layer);
+    kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, has_prefix, &news);
     if (stepped >= 0 && news.kv_of_layer >= 0) {
         const kvr_status offered = kvri_handover_offer(h, &env, (uint32_t)news.kv_of_layer);
         if (offered != KVR_OK) stepped = offered;

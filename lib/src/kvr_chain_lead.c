@@ -31,6 +31,7 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
     c->epoch++;
     c->hello_epoch = c->epoch;
     h->rank = c->n_used;
+    h->next_slot = 0;
     h->session = c->session;
     h->epoch = c->epoch;
     kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
@@ -48,11 +49,14 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
 
 /* --- out ----------------------------------------------------------------------------------------------------- */
 
-/* The lead passes on no keys and values, so its transmit buffer is free for what it has to say. */
+/* A JOB is long, but is sent only before any keys and values leave, so a transmit buffer is free for it. */
 static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     kvri_chain *c = &s->chain;
     const kvri_partition *p = &c->handover.partition;
-    uint8_t *bytes = s->parts.tx[0];
+    uint8_t small[KVRI_FRAME_HEADER + KVRI_REPORT_BYTES > KVRI_FRAME_HEADER + KVRI_HELLO_BYTES
+                      ? KVRI_FRAME_HEADER + KVRI_REPORT_BYTES
+                      : KVRI_FRAME_HEADER + KVRI_HELLO_BYTES];
+    uint8_t *bytes = what == KVRI_SEND_JOB ? s->parts.tx[0] : small;
     uint8_t *payload = bytes + KVRI_FRAME_HEADER;
     kvri_frame_kind kind = KVRI_FRAME_ABORT;
     uint32_t n = 0;
@@ -74,8 +78,10 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     if (what == KVRI_SEND_JOB) {
         const uint32_t first = p->cut[rank], count = p->cut[rank + 1] - first;
         const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, rank + 1);
+        const uint32_t flags = (s->trace.cap > 0 ? KVRI_JOB_TRACED : 0) | (c->handover.ring ? KVRI_JOB_RING : 0) |
+                               (s->square ? KVRI_JOB_SQUARE : 0);
         kind = KVRI_FRAME_JOB;
-        n = kvri_job_put(rank, p->n_boards, s->trace.cap > 0 ? KVRI_JOB_TRACED : 0, next, p->cut, s->parts.tokens + first, count, payload);
+        n = kvri_job_put(rank, p->n_boards, flags, next, p->cut, s->parts.tokens + first, count, payload);
     }
     /* HELLO tells a board its rank; all else carries the lead's */
     return kvri_chain_send(s, rank, kind, kind == KVRI_FRAME_HELLO ? rank : c->n_used, bytes, n);
@@ -203,7 +209,8 @@ static uint64_t our_time(const kvr_session *s, uint32_t rank, uint64_t their_us)
 }
 
 static void place_span(const kvr_session *s, kvr_span *span) {
-    const uint32_t sender = span->kind == KVR_SPAN_TRANSFER && span->rank > 0 ? span->rank - 1u : span->rank;
+    const uint32_t before = (span->rank > 0 ? span->rank : s->chain.n_used + 1) - 1; /* rank 0's is the lead, in a ring */
+    const uint32_t sender = span->kind == KVR_SPAN_TRANSFER ? before : span->rank;
     span->from_us = our_time(s, sender, span->from_us);
     span->to_us = our_time(s, span->rank, span->to_us);
     if (span->to_us < span->from_us) span->from_us = span->to_us; /* clocks are not that exact */
@@ -255,7 +262,9 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
         kv.clock_us = our_time(s, f->rank, f->clock_us);
         const kvr_status status = kvri_handover_accept(&c->handover, &env, &kv, s->parts.rx);
         if (status == KVR_OK) c->moved_us = now_us; /* copies and nonsense are no progress */
-        return status == KVR_OK || status == KVR_ERR_FRAME ? status : kvri_session_device_failed(s, status);
+        if (status == KVR_OK || status == KVR_ERR_FRAME) return status;
+        if (status == KVR_ERR_LINK) return board_failed(s, 0, status, "cannot send to the board at", address_of(s, 0));
+        return kvri_session_device_failed(s, status);
     }
     default: return KVR_ERR_FRAME;
     }
@@ -305,7 +314,8 @@ static kvr_status check_limits(kvr_session *s) {
     const kvri_partition *p = &c->handover.partition;
     for (uint32_t r = 0; r < c->n_used; r++) {
         const kvri_hello *h = &c->peers[r].hello;
-        if (p->cut[r + 1] > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
+        const uint32_t end = c->handover.ring ? p->cut[p->n_boards] : p->cut[r + 1];
+        if (end > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
             return board_failed(s, r, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
                                 address_of(s, r));
     }
@@ -342,13 +352,6 @@ static void pend_all(kvr_session *s, uint32_t what) {
     for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].pending |= what;
 }
 
-static int prefix_here(const kvr_session *s) {
-    const kvri_handover *h = &s->chain.handover;
-    for (uint32_t l = 0; l < h->n_layers; l++)
-        if (kvri_handover_prefix(h, &s->parts, l) < h->partition.cut[h->rank]) return 0;
-    return 1;
-}
-
 kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const kvr_status received = receive(s, now_us);
@@ -367,7 +370,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
         enter(s, KVRI_CHAIN_RUN, now_us);
         break;
     case KVRI_CHAIN_RUN:
-        if (!prefix_here(s)) break;
+        if (!kvri_handover_complete(&c->handover, &s->parts)) break;
         kvri_trace_end_transfers(&s->trace);
         c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper; all of them had their GO, or nothing would be here */
         for (uint32_t r = 0; r < c->n_used; r++) c->peers[r].pending = 0;
@@ -377,5 +380,10 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     case KVRI_CHAIN_DRAIN: break;
     }
     KVRI_TRY(send_pending(s, now_us));
-    return received;
+    if (!c->handover.ring || c->state != KVRI_CHAIN_RUN) return received;
+    const kvri_handover_env env = kvri_chain_env(s, now_us);
+    const kvr_status pumped = kvri_handover_pump(&c->handover, &env);
+    if (pumped == KVR_ERR_LINK) return board_failed(s, 0, pumped, "cannot send to the board at", address_of(s, 0));
+    if (pumped < 0) return kvri_session_device_failed(s, pumped);
+    return pumped == KVR_OK ? KVR_OK : received;
 }

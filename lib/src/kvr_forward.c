@@ -16,7 +16,7 @@ void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path pa
 }
 
 static kvri_rows next_rows(const kvri_forward *f, uint32_t batch) {
-    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->n - f->at), f->first + f->at, f->path};
+    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->n - f->at), f->first + f->at, f->path, f->square_tokens};
     return r;
 }
 
@@ -103,7 +103,8 @@ static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan
     f->at += r.rows;
     if (f->at < f->n) return KVR_OK;
     out->kv_of_layer = (int)f->layer;
-    if (last_layer && f->goal == KVRI_GOAL_CACHE) return leave_layer(f, c, parts); /* nobody reads what would follow */
+    if (last_layer && f->goal == KVRI_GOAL_CACHE && f->square_tokens == 0)
+        return leave_layer(f, c, parts); /* nobody reads what would follow */
     enter(f, KVRI_FWD_PREFIX);
     return KVR_OK;
 }
@@ -111,7 +112,8 @@ static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan
 static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
     const int last_layer = f->layer + 1 == c->info->n_layers;
     const int whole_chunk_in_h = f->n <= plan->batch_tokens;
-    if (last_layer && f->at < f->read_from) f->at = f->read_from; /* nobody reads what is before */
+    if (last_layer && f->at < f->read_from && f->square_tokens == 0)
+        f->at = f->read_from; /* nobody reads what is before */
     const kvri_rows r = next_rows(f, plan->batch_tokens);
     note_work(f, c);
     KVRI_TRY(kvri_layer_attend(c, f->layer, &r, whole_chunk_in_h && r.rows == f->n));
@@ -141,7 +143,7 @@ static kvr_status step_read(kvri_forward *f, const kvri_compute *c, kvri_forward
 }
 
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
-                             uint32_t prefix_tokens, kvri_forward_news *out) {
+                             int has_prefix, kvri_forward_news *out) {
     kvr_status status = KVR_END;
     memset(out, 0, sizeof *out);
     out->kv_of_layer = -1;
@@ -151,7 +153,7 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
     case KVRI_FWD_EMBED: status = step_embed(f, c, plan, parts); break;
     case KVRI_FWD_KV: status = step_kv(f, c, plan, parts, out); break;
     case KVRI_FWD_PREFIX:
-        if (prefix_tokens < f->first) {
+        if (!has_prefix) {
             KVRI_TRY(mark_dry(f, c, parts));
             return KVR_AGAIN;
         }

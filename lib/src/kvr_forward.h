@@ -27,6 +27,7 @@ typedef struct kvri_forward {
     kvri_forward_goal goal;
     kvr_path path;
     uint32_t first, n;  /* tokens [first, first + n) */
+    uint32_t square_tokens; /* as in kvri_rows; also: the last layer in full */
     uint32_t read_from; /* token of the chunk from which on the last layer's result is read */
     uint32_t layer, at; /* at: tokens of the chunk done in this stage */
     uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
@@ -47,10 +48,10 @@ typedef struct kvri_forward_news {
 
 /* read_from starts at the first token for KVRI_GOAL_ALL and may be raised before the first step. */
 void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal);
-/* prefix_tokens: how many tokens before the chunk have their keys and values of layer f->layer in the cache.
+/* has_prefix: what the chunk wants of others' keys and values of layer f->layer is in the cache.
  * KVR_OK: a step was made; KVR_AGAIN: waits for the device or the prefix; KVR_END: the chunk is done. */
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
-                             uint32_t prefix_tokens, kvri_forward_news *out);
+                             int has_prefix, kvri_forward_news *out);
 /* A fence that a waiting forward waits for, or wants to see done in time; 0 = none (it waits for the prefix, or works). */
 kvr_fence kvri_forward_fence(const kvri_forward *f);
 /* Gives up the work under way, before drain: asks for a sign that everything enqueued so far has run. Without it keys

@@ -16,14 +16,14 @@
 #include "kvr/kvr_link.h"
 #include "kvr/kvr_trace.h"
 
-#define KVRI_WIRE_VERSION 2u
+#define KVRI_WIRE_VERSION 3u
 #define KVRI_FRAME_HEADER 64u
 
 typedef enum kvri_frame_kind {
     KVRI_FRAME_HELLO = 1,  /* both ways: kvri_hello */
     KVRI_FRAME_JOB = 2,    /* lead -> helper: kvri_job */
     KVRI_FRAME_GO = 3,     /* lead -> helper: all boards have their job; no payload */
-    KVRI_FRAME_KV = 4,     /* rank -> rank + 1: K rows then V rows of one piece of one layer */
+    KVRI_FRAME_KV = 4,     /* rank -> rank + 1 (TSP: and lead -> 0): K rows then V rows of one piece of one layer */
     KVRI_FRAME_STATUS = 5, /* helper -> lead: kvri_report */
     KVRI_FRAME_ABORT = 6,  /* lead -> helper: drop the job; no payload */
     KVRI_FRAME_BYE = 7,    /* lead -> helper: the lead leaves; no payload */
@@ -66,7 +66,10 @@ typedef struct kvri_report {
 
 #define KVRI_REPORT_BYTES (12u + KVRI_REPORT_TEXT + 16u)
 
-#define KVRI_JOB_TRACED 1u /* kvri_job.flags: the lead wants the spans */
+/* kvri_job.flags */
+#define KVRI_JOB_TRACED 1u /* the lead wants the spans */
+#define KVRI_JOB_RING 2u   /* TSP: keys and values go round, the lead's to rank 0 */
+#define KVRI_JOB_SQUARE 4u /* masked products are computed too, and every layer in full */
 
 /* JOB: fixed part, then the cut points u32 [n_boards + 1], then the helper's own ids i32. */
 typedef struct kvri_job {

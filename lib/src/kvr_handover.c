@@ -8,12 +8,24 @@
 /* layer << PIECE_BITS | piece; 1024 layers and 2^20 + 64 pieces fit 32 bits */
 #define PIECE_BITS 21u
 
-static int is_last(const kvri_handover *h) { return h->rank + 1 == h->partition.n_boards; }
+static uint32_t next_rank(const kvri_handover *h) { return (h->rank + 1) % h->partition.n_boards; }
+static uint32_t rank_before(const kvri_handover *h) { return (h->rank ? h->rank : h->partition.n_boards) - 1; }
+static int passes_on(const kvri_handover *h) { return h->ring || h->rank + 1 < h->partition.n_boards; }
+
+static int is_of(const kvri_handover *h, uint32_t piece, uint32_t rank) {
+    return piece >= h->partition.first_piece[rank] && piece < h->partition.first_piece[rank + 1];
+}
+
+/* Tokens of others that come to this board in every layer. */
+static uint32_t tokens_due(const kvri_handover *h) {
+    const uint32_t *cut = h->partition.cut;
+    return h->ring ? cut[h->partition.n_boards] - (cut[h->rank + 1] - cut[h->rank]) : cut[h->rank];
+}
 
 void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers) {
     h->n_layers = n_layers;
     h->out_head = h->out_tail = 0;
-    h->oldest_tx = 0;
+    h->oldest_tx = h->n_offered = 0;
     h->frames_in = h->frames_out = h->bytes_in = h->bytes_out = h->frames_dropped = 0;
     memset(h->tx, 0, sizeof h->tx);
     memset(parts->arrived, 0, (size_t)(n_layers * kvri_ceil_div(h->cap_pieces, 8)));
@@ -30,7 +42,8 @@ static kvr_mark mark_of(uint32_t layer) { return 1u + layer % KVR_BACKEND_MARKS;
 
 kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, uint32_t layer) {
     const kvr_backend *b = env->compute->backend;
-    if (is_last(h)) return KVR_OK;
+    h->n_offered++;
+    if (!passes_on(h)) return KVR_OK;
     for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
         queue_piece(h, env->parts, layer, p);
     return b->mark != NULL ? b->mark(b->user, mark_of(layer)) : KVR_OK;
@@ -38,13 +51,13 @@ kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, u
 
 /* Own pieces leave as soon as they are computed, whatever else is enqueued; relayed ones are there already. */
 static kvr_mark ready_after(const kvri_handover *h, const kvr_backend *b, uint32_t layer, uint32_t piece) {
-    if (piece < h->partition.first_piece[h->rank]) return KVR_AFTER_NOTHING;
+    if (!is_of(h, piece, h->rank)) return KVR_AFTER_NOTHING;
     return b->mark != NULL ? mark_of(layer) : KVR_AFTER_ALL;
 }
 
 static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, const uint8_t *bytes, uint32_t payload) {
     const size_t n = (size_t)KVRI_FRAME_HEADER + payload;
-    const kvr_status status = env->link->send(env->link->user, KVRI_SLOT_NEXT, bytes, n);
+    const kvr_status status = env->link->send(env->link->user, h->next_slot, bytes, n);
     if (status != KVR_OK) return status;
     h->frames_out++;
     h->bytes_out += n;
@@ -54,15 +67,16 @@ static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, cons
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
                                 uint8_t *bytes) {
     const uint32_t piece = kvri_partition_find(&h->partition, frame->first, frame->count);
-    if (h->rank == 0 || frame->rank != h->rank - 1 || frame->layer >= h->n_layers || frame->dtype != h->kv_dtype ||
-        piece == UINT32_MAX || piece >= h->partition.first_piece[h->rank] ||
+    if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->kv_dtype ||
+        piece == UINT32_MAX || is_of(h, piece, h->rank) ||
+        (!h->ring && piece >= h->partition.first_piece[h->rank]) ||
         frame->payload_bytes != 2ull * frame->count * h->kv_row_bytes)
         return KVR_ERR_FRAME;
     uint8_t *bits = env->parts->arrived + frame->layer * kvri_ceil_div(h->cap_pieces, 8) + piece / 8;
     const uint8_t bit = (uint8_t)(1u << (piece & 7u));
     if (*bits & bit) return KVR_ERR_FRAME;
 
-    if (!is_last(h)) { /* cut-through: relay before the local copy */
+    if (passes_on(h) && !(h->ring && is_of(h, piece, next_rank(h)))) { /* cut-through: relay before the local copy */
         kvri_frame relay = *frame;
         relay.rank = h->rank;
         relay.clock_us = env->now_us;
@@ -171,17 +185,21 @@ kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env) {
     return result;
 }
 
-uint32_t kvri_handover_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
-    return h->rank == 0 ? 0 : parts->arrived_tokens[layer];
-}
-
-int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts) {
-    for (uint32_t l = 0; l < h->n_layers; l++)
-        if (parts->arrived_tokens[l] < h->partition.cut[h->rank]) return 0;
+static int all_sent(const kvri_handover *h) {
     if (h->out_head < h->out_tail) return 0;
     for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++)
         if (h->tx[i].busy != 0) return 0;
     return 1;
+}
+
+int kvri_handover_has_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    return parts->arrived_tokens[layer] == tokens_due(h) && (!h->ring || all_sent(h));
+}
+
+int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts) {
+    for (uint32_t l = 0; l < h->n_layers; l++)
+        if (parts->arrived_tokens[l] < tokens_due(h)) return 0;
+    return all_sent(h) && (!passes_on(h) || h->n_offered == h->n_layers);
 }
 
 int kvri_handover_reading(const kvri_handover *h) {

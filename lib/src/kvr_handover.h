@@ -23,6 +23,9 @@ typedef struct kvri_tx {
 typedef struct kvri_handover {
     kvri_partition partition;
     uint32_t rank, n_layers, kv_dtype, kv_row_bytes;
+    int ring;           /* TSP: everyone's keys and values go round to everyone; else each rank's to all later ones */
+    uint32_t next_slot; /* of the link: the board after this one */
+    uint32_t n_offered; /* layers whose own keys and values were queued */
     uint32_t cap_pieces;
     uint64_t session;
     uint32_t epoch;
@@ -49,9 +52,10 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
                                 uint8_t *bytes);
 /* Moves the outbox on. KVR_OK: something moved; KVR_AGAIN: nothing to move now. */
 kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env);
-/* Tokens before this rank's chunk whose keys and values of a layer have arrived. */
-uint32_t kvri_handover_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer);
-/* 1: the whole prefix arrived in all layers and nothing waits to be sent. */
+/* 1: the keys and values of others that a layer's attention wants are here. In a ring that is everybody's, and this board
+ * has handed on its part (a blocking collective is the barrier of TSP). */
+int kvri_handover_has_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer);
+/* 1: all that is to come arrived in all layers, and nothing is left to be sent. */
 int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts);
 /* 1: a frame is being read back from the device. */
 int kvri_handover_reading(const kvri_handover *h);

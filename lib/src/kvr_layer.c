@@ -101,18 +101,39 @@ static kvr_status feed_forward(const kvri_compute *c, uint32_t layer, const kvri
     return close_branch(c, layer, r, gate, KVRI_FFN_DOWN, KVRI_NO_KIND, KVRI_POST_FFN_NORM);        /* x  += . Wd^T */
 }
 
+/*
+ * The products of these rows with the keys behind them, which a mask throws away: the work of TSP, not of the chain. Row
+ * t of n at position F leaves C - F - 1 - t of C keys out. Operators never visit those, so the same number of products is
+ * computed by a call whose rows attend C - F - n .. C - F - 1 keys, in the other order; its result is overwritten.
+ */
+static kvr_status masked_products(const kvri_compute *c, const kvri_rows *r, kvr_view att, kvr_view q, uint32_t k,
+                                  uint32_t v, kvr_attention how) {
+    const uint32_t behind = r->square_tokens - r->first_token - r->rows; /* keys after the last row */
+    how.window = 0;
+    if (behind > 0) return B->attention(U, att, q, k, v, &how, r->rows, behind - 1);
+    return r->rows > 1 ? B->attention(U, att, q, k, v, &how, r->rows - 1, 0) : KVR_OK; /* one row leaves none out */
+}
+
+static kvr_status attention(const kvri_compute *c, uint32_t layer, const kvri_rows *r, kvr_view att, kvr_view q) {
+    const uint32_t k = kvri_keys(&c->ids, layer), v = kvri_values(&c->ids, layer);
+    const kvr_attention how = {c->traits->attn_scale, c->traits->attn_soft_cap,
+                               kvri_layer_has_window(c->traits, layer) ? c->traits->window : 0, r->path};
+    if (r->square_tokens != 0 && B->attention_square != NULL)
+        return B->attention_square(U, att, q, k, v, &how, r->rows, r->first_token, r->square_tokens);
+    if (r->square_tokens != 0) KVRI_TRY(masked_products(c, r, att, q, k, v, how));
+    return B->attention(U, att, q, k, v, &how, r->rows, r->first_token);
+}
+
 kvr_status kvri_layer_attend(const kvri_compute *c, uint32_t layer, const kvri_rows *r, int normed) {
     const kvr_view x = kvri_work(&c->ids, KVRI_X, r->x_row);
     const kvr_view h = at(c, KVRI_H), q = at(c, KVRI_Q), att = at(c, KVRI_ATT);
-    const kvr_attention how = {c->traits->attn_scale, c->traits->attn_soft_cap,
-                               kvri_layer_has_window(c->traits, layer) ? c->traits->window : 0, r->path};
     const int parallel = c->traits->arch->parallel;
     const uint32_t T = r->rows;
 
     if (!normed) KVRI_TRY(attention_norm(c, layer, r));                                             /* h   [T][M] */
     KVRI_TRY(project(c, layer, r, q, h, KVRI_ATTN_Q, KVRI_ATTN_Q_BIAS, 0));                         /* q   [T][H][D] */
     KVRI_TRY(place_heads(c, layer, r, q, c->info->n_heads, KVRI_ATTN_Q_NORM));
-    KVRI_TRY(B->attention(U, att, q, kvri_keys(&c->ids, layer), kvri_values(&c->ids, layer), &how, T, r->first_token));
+    KVRI_TRY(attention(c, layer, r, att, q));                                                       /* att [T][H][D] */
     /* side by side: the feed-forward reads x as it is before attention is added, through h or a norm of its own */
     if (parallel && has(c, KVRI_ATTN_NORM_2))
         KVRI_TRY(norm(c, layer, h, x, KVRI_ATTN_NORM, KVRI_ATTN_NORM_BIAS, T, 0));                  /* h   [T][M] */
@@ -124,7 +145,7 @@ kvr_status kvri_layer_attend(const kvri_compute *c, uint32_t layer, const kvri_r
 kvr_status kvri_layer_head(const kvri_compute *c, uint32_t x_row) {
     const kvr_view x = kvri_work(&c->ids, KVRI_X, x_row);
     const kvr_view h = at(c, KVRI_H), logits = at(c, KVRI_LOGITS);
-    const kvri_rows one = {x_row, 1, 0, KVR_PATH_DECODE};
+    const kvri_rows one = {x_row, 1, 0, KVR_PATH_DECODE, 0};
     KVRI_TRY(norm(c, 0, h, x, KVRI_OUT_NORM, KVRI_OUT_NORM_BIAS, 1, 0));                            /* h   [1][M] */
     KVRI_TRY(project(c, 0, &one, logits, h, has(c, KVRI_HEAD) ? KVRI_HEAD : KVRI_EMBED, KVRI_NO_KIND, 0)); /* [1][V] */
     return c->traits->logit_soft_cap != 0.0f ? B->scale(U, logits, 1.0f, c->traits->logit_soft_cap, 1) : KVR_OK;

@@ -153,6 +153,8 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
             return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
     if (n_boards > 1 && (s->chain.role != KVRI_LEAD || n_boards > s->chain.n_helpers + 1))
         return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards, s->chain.n_helpers + 1);
+    if (p->strategy != KVR_STRATEGY_CHAIN && p->strategy != KVR_STRATEGY_TSP && p->strategy != KVR_STRATEGY_TSP_SKIP)
+        return refuse(s, KVR_ERR_ARG, "no such strategy", KVR_STRATEGY_TSP_SKIP, p->strategy);
     if (n_boards > 1 && (p->all_logits || p->keep_tokens != 0))
         return refuse(s, KVR_ERR_ARG, "logits of every token, and kept tokens, are for a single board", 1, n_boards);
     if (p->all_logits && p->logits_from >= p->n_ids)
@@ -202,6 +204,9 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     if (p->all_logits && p->logits_from > first) s->forward.read_from = p->logits_from - first;
     s->chain.handover.partition = partition;
     s->chain.handover.rank = n_boards - 1;
+    s->chain.handover.ring = n_boards > 1 && p->strategy != KVR_STRATEGY_CHAIN;
+    s->square = n_boards > 1 && p->strategy == KVR_STRATEGY_TSP;
+    if (s->square) s->forward.square_tokens = p->n_ids;
     s->phase = KVRI_PHASE_PREFILL;
     if (n_boards > 1) {
         kvri_lead_begin(s, s->start_us);
@@ -230,15 +235,18 @@ static void report_progress(kvr_session *s, kvr_event *out) {
 }
 
 /* One step of the forward pass, prefill or decode. */
-static kvr_status poll_forward(kvr_session *s, kvr_event *out) {
+static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) {
     kvri_forward *f = &s->forward;
     kvri_forward_news news;
-    const uint32_t prefix = s->stats.n_boards > 1 && s->phase == KVRI_PHASE_PREFILL
-                                ? f->stage == KVRI_FWD_PREFIX
-                                      ? kvri_handover_prefix(&s->chain.handover, &s->parts, f->layer)
-                                      : 0
-                                : f->first; /* alone, or decoding: everything before is ours */
-    const kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, prefix, &news);
+    const int shared = s->stats.n_boards > 1 && s->phase == KVRI_PHASE_PREFILL; /* else everything before is ours */
+    const int has_prefix =
+        f->stage == KVRI_FWD_PREFIX && (!shared || kvri_handover_has_prefix(&s->chain.handover, &s->parts, f->layer));
+    kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, has_prefix, &news);
+    if (status >= 0 && shared && news.kv_of_layer >= 0) {
+        const kvri_handover_env env = kvri_chain_env(s, now_us);
+        const kvr_status offered = kvri_handover_offer(&s->chain.handover, &env, (uint32_t)news.kv_of_layer);
+        if (offered != KVR_OK) status = offered;
+    }
     if (status < 0) {
         kvri_session_device_failed(s, status);
         return give_up(s, status);
@@ -341,7 +349,7 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     case KVRI_PHASE_GATHER: return chain;
     case KVRI_PHASE_PREFILL:
     case KVRI_PHASE_DECODE: {
-        const kvr_status status = poll_forward(s, out);
+        const kvr_status status = poll_forward(s, now_us, out);
         return status == KVR_AGAIN ? chain : status;
     }
     case KVRI_PHASE_SAMPLE: return poll_sample(s, now_us, out);

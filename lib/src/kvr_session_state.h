@@ -35,6 +35,7 @@ struct kvr_session {
     uint64_t rng;
     uint32_t n_prompt, n_tokens, n_new, max_new;
     uint32_t ignore_eos, is_eos;
+    int square; /* TSP: all products, every layer in full */
     uint32_t n_cached; /* tokens at the front of parts.tokens whose keys and values are in the cache, in every layer */
     /* what became of it */
     kvr_error error;

@@ -1,6 +1,6 @@
 /*
  * Any bytes as frames from the network. First byte: bit 0 to a lead, else to a helper; bits 1-3 polls that a read
- * takes; bits 4-7 when an operator fails. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
+ * takes; bits 4-6 when an operator fails; bit 7 a lead's strategy is TSP. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
  * guess, so a mode can say that the bytes are a recipe which is made into a sound frame. The backend is the reference
  * with reads that take their time, as on a device.
  */
@@ -310,7 +310,7 @@ static void play(kvr_session *session, world *w, const uint8_t *data, size_t siz
     w->blocked = 0;
 }
 
-static void start_lead(kvr_session *session) {
+static void start_lead(kvr_session *session, kvr_strategy strategy) {
     static const char *const helpers[N_HELPERS] = {"loop:0", "loop:1"};
     static const int32_t ids[9] = {3, 4, 5, 6, 7, 8, 9, 10, 11};
     kvr_prompt prompt;
@@ -320,6 +320,7 @@ static void start_lead(kvr_session *session) {
     prompt.ids = ids;
     prompt.max_new_tokens = 2;
     prompt.n_boards = N_HELPERS + 1;
+    prompt.strategy = (uint32_t)strategy;
     FUZZ_CHECK(kvr_session_set_boards(session, helpers, N_HELPERS, "loop:2") == KVR_OK);
     FUZZ_CHECK(kvr_session_prompt(session, &prompt) == KVR_OK);
 }
@@ -359,7 +360,7 @@ static void with_session(const kvr_model *model, const uint8_t *data, size_t siz
     w.now_us = 1;
     w.model = model;
     w.patience = data[0] >> 1 & 7;
-    w.fails_at = (data[0] >> 4) * 5u;
+    w.fails_at = (data[0] >> 4 & 7) * 10u;
     memset(&port, 0, sizeof port);
     port.user = &w;
     port.now_us = now;
@@ -381,7 +382,7 @@ static void with_session(const kvr_model *model, const uint8_t *data, size_t siz
     FUZZ_CHECK(kvr_session_set_link(session, &link) == KVR_OK);
     kvr_span spans[8];
     FUZZ_CHECK(kvr_session_set_trace(session, spans, 8) == KVR_OK);
-    if (lead) start_lead(session);
+    if (lead) start_lead(session, data[0] & 128 ? KVR_STRATEGY_TSP : KVR_STRATEGY_CHAIN);
     else FUZZ_CHECK(kvr_session_serve(session) == KVR_OK);
     play(session, &w, data + 1, size - 1);
 

@@ -169,26 +169,26 @@ static void save_entries(const char *name, gguf_bytes *out) {
 }
 
 /* A lead's side: rank 1 of 3 boards, 3 tokens each. */
-static void put_job(gguf_bytes *out, uint8_t epoch) {
+static void put_job(gguf_bytes *out, uint8_t epoch, uint32_t flags) {
     static const uint32_t cuts[4] = {0, 3, 6, 9};
     static const int32_t ids[3] = {3, 4, 5};
     uint8_t payload[KVRI_JOB_FIXED + 7 * 4];
     const uint8_t recipe[7] = {KVRI_FRAME_JOB, 2, epoch, 0, 0, 0, 0};
-    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, 0, "loop:2", cuts, ids, 3, payload));
+    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, flags, "loop:2", cuts, ids, 3, payload));
 }
 
 static void save_helper(void) {
     gguf_bytes out = {NULL, 0, 0};
     gguf_put_le(&out, 2 * 3, 1); /* reads take three polls */
     put_hello(&out, 0, 1, 0, "loop:2");
-    put_job(&out, 1);
+    put_job(&out, 1, 0);
     put_plain(&out, POLL_4, KVRI_FRAME_GO, 2, 1);
     for (uint8_t layer = 0; layer < 2; layer++) {
         put_kv(&out, POLL_4, 0, 1, layer, 0, 2);
         put_kv(&out, POLL_4, 0, 1, layer, 2, 1);
     }
     put_plain(&out, POLL_16, KVRI_FRAME_ABORT, 2, 1);
-    put_job(&out, 2);
+    put_job(&out, 2, 0);
     put_plain(&out, 0, KVRI_FRAME_GO, 2, 2);
     put_hello(&out, 0, 1, 0, "loop:9"); /* meanwhile another lead, then one of another wire version */
     out.at[out.n - 7 - KVRI_HELLO_BYTES] |= OTHER_SESSION;
@@ -197,6 +197,18 @@ static void save_helper(void) {
     put_plain(&out, POLL_16 | JUMP, KVRI_FRAME_BYE, 2, 2);
     put_trouble(&out);
     save_entries("frame/helper.bin", &out);
+
+    gguf_put_le(&out, 2 * 2, 1); /* TSP: the pieces of ranks 0 and 2 come round */
+    put_hello(&out, 0, 1, 0, "loop:2");
+    put_job(&out, 1, KVRI_JOB_RING | KVRI_JOB_SQUARE);
+    put_plain(&out, POLL_4, KVRI_FRAME_GO, 2, 1);
+    for (uint8_t layer = 0; layer < 2; layer++)
+        for (uint8_t first = 0; first < 9; first = (uint8_t)(first + 6)) {
+            put_kv(&out, POLL_4, 0, 1, layer, first, 2);
+            put_kv(&out, POLL_16, 0, 1, layer, (uint8_t)(first + 2), 1);
+        }
+    put_plain(&out, POLL_16, KVRI_FRAME_BYE, 2, 1);
+    save_entries("frame/helper-ring.bin", &out);
 }
 
 /* Two spans at once, then the third. */
@@ -212,9 +224,9 @@ static void put_spans(gguf_bytes *out, uint32_t mode, uint8_t rank) {
 }
 
 /* The helpers' side: both say hello, are ready; rank 1 hands over 6 tokens of 2 layers. */
-static void save_lead(void) {
+static void save_lead(const char *name, uint32_t first_byte) {
     gguf_bytes out = {NULL, 0, 0};
-    gguf_put_le(&out, 1 + 2 * 2, 1);
+    gguf_put_le(&out, first_byte, 1);
     for (uint8_t rank = 0; rank < 2; rank++) put_hello(&out, POLL_4 | ECHO, rank, 0, "");
     for (uint8_t rank = 0; rank < 2; rank++) put_report(&out, POLL_4, rank, KVRI_STAGE_READY, KVR_OK);
     for (uint8_t layer = 0; layer < 2; layer++)
@@ -222,8 +234,11 @@ static void save_lead(void) {
             put_kv(&out, POLL_4 | ECHO, 1, 0, layer, (uint8_t)(piece / 2 * 3 + piece % 2 * 2), piece % 2 == 0 ? 2 : 1);
     for (uint8_t rank = 0; rank < 2; rank++) put_report(&out, POLL_16, rank, KVRI_STAGE_DONE, KVR_OK);
     for (uint8_t rank = 0; rank < 2; rank++) put_spans(&out, POLL_16, rank);
-    save_entries("frame/lead.bin", &out);
+    save_entries(name, &out);
+}
 
+static void save_troubled_leads(void) {
+    gguf_bytes out = {NULL, 0, 0};
     gguf_put_le(&out, 1, 1);
     put_hello(&out, POLL_4 | ECHO, 0, 0, "");
     put_report(&out, POLL_4, 1, KVRI_STAGE_REFUSED, KVR_ERR_PEER_MODEL);
@@ -246,6 +261,8 @@ int main(int argc, char **argv) {
     folder = argv[1];
     save_models();
     save_helper();
-    save_lead();
+    save_lead("frame/lead.bin", 1 + 2 * 2);
+    save_lead("frame/lead-ring.bin", 1 + 2 * 2 + 128);
+    save_troubled_leads();
     return 0;
 }

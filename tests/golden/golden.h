@@ -114,23 +114,25 @@ static inline void golden_check_logits(const golden *g, const char *name, const 
     rig_close(&r);
 }
 
-static inline void golden_answer(const golden *g, const rig_options *options, uint32_t boards, const uint32_t *cut,
-                                 rig_answer *out) {
+static inline void golden_answer(const golden *g, const rig_options *options, kvr_strategy strategy, uint32_t boards,
+                                 const uint32_t *cut, rig_answer *out) {
     rig r;
     const rig_options o = golden_options(g, options);
     rig_open(&r, &g->model, boards, &o);
-    assert_int_equal(rig_prompt(&r, g->prompt, g->n_prompt, GOLDEN_NEW, boards, cut), KVR_OK);
+    assert_int_equal(rig_prompt_by(&r, strategy, g->prompt, g->n_prompt, GOLDEN_NEW, boards, cut), KVR_OK);
     rig_run(&r, out);
     assert_int_equal(out->status, KVR_OK);
     rig_close(&r);
 }
 
 static inline void golden_check_chains(const golden *g, const char *name, const rig_options *options) {
-    static const struct { uint32_t boards, cut[4]; } cuts[] = {{2, {12, 12}}, {3, {1, 14, 9}}, {4, {11, 6, 6, 1}}};
+    static const struct { kvr_strategy strategy; uint32_t boards, cut[4]; } cuts[] = {
+        {KVR_STRATEGY_CHAIN, 2, {12, 12}}, {KVR_STRATEGY_CHAIN, 3, {1, 14, 9}}, {KVR_STRATEGY_CHAIN, 4, {11, 6, 6, 1}},
+        {KVR_STRATEGY_TSP, 3, {8, 8, 8}}};
     rig_answer single, chain;
-    golden_answer(g, options, 1, NULL, &single);
+    golden_answer(g, options, KVR_STRATEGY_CHAIN, 1, NULL, &single);
     for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
-        golden_answer(g, options, cuts[c].boards, cuts[c].cut, &chain);
+        golden_answer(g, options, cuts[c].strategy, cuts[c].boards, cuts[c].cut, &chain);
         if (!rig_same(&g->model, &single, &chain)) fail_msg("%s: a chain of %u differs", name, cuts[c].boards);
         rig_answer_free(&chain);
     }

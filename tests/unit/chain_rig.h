@@ -298,8 +298,8 @@ static inline void rig_answer_free(rig_answer *a) {
     a->logits = NULL;
 }
 
-static inline kvr_status rig_prompt(rig *r, const int32_t *ids, uint32_t n, uint32_t max_new, uint32_t n_boards,
-                                    const uint32_t *partition) {
+static inline kvr_status rig_prompt_by(rig *r, kvr_strategy strategy, const int32_t *ids, uint32_t n, uint32_t max_new,
+                                       uint32_t n_boards, const uint32_t *partition) {
     kvr_prompt p;
     memset(&p, 0, sizeof p);
     p.struct_bytes = sizeof p;
@@ -309,7 +309,13 @@ static inline kvr_status rig_prompt(rig *r, const int32_t *ids, uint32_t n, uint
     p.ignore_eos = 1;
     p.n_boards = n_boards;
     p.partition = partition;
+    p.strategy = (uint32_t)strategy;
     return kvr_session_prompt(rig_lead(r), &p);
+}
+
+static inline kvr_status rig_prompt(rig *r, const int32_t *ids, uint32_t n, uint32_t max_new, uint32_t n_boards,
+                                    const uint32_t *partition) {
+    return rig_prompt_by(r, KVR_STRATEGY_CHAIN, ids, n, max_new, n_boards, partition);
 }
 
 static inline void rig_take_event(rig *r, uint32_t board, const kvr_event *event, rig_answer *a) {

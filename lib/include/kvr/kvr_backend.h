@@ -200,6 +200,10 @@ typedef struct kvr_backend {
     kvr_status (*flush)(void *user);
     /* Optional: text and native code of the last failure of an operator. */
     void (*explain)(void *user, kvr_error *error);
+    /* Optional, for the baseline TSP: attention whose rows meet all n_keys keys before the mask is applied. NULL: the core
+     * adds the masked products by a second call of attention, whose result is overwritten. */
+    kvr_status (*attention_square)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                   const kvr_attention *how, uint32_t rows, uint32_t first_token, uint32_t n_keys);
     /* 1: takes time but computes nothing, its keys and values have no content: boards refuse to share a prompt with
      * such a one unless they are of this kind too. */
     uint32_t is_emulated;

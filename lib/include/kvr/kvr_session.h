@@ -30,6 +30,14 @@ typedef struct kvr_sampling {
     uint64_t seed;         /* same seed, same text */
 } kvr_sampling;
 
+/* How boards share a prompt. The numbers are those of kvr_cost_strategy. The answer is the same, bit for bit. */
+typedef enum kvr_strategy {
+    KVR_STRATEGY_CHAIN = 0,   /* KV-Runahead: what this library is for */
+    KVR_STRATEGY_TSP = 2,     /* the baseline of its paper: keys and values of each layer to all boards by a ring
+                               * all-gather, attention only then; all products, masked ones too, and every layer in full */
+    KVR_STRATEGY_TSP_SKIP = 3 /* the same without what nobody reads: masked products, the last layer's other rows */
+} kvr_strategy;
+
 /* One question. Arrays need to live only during the call. */
 typedef struct kvr_prompt {
     uint32_t struct_bytes;
@@ -46,6 +54,7 @@ typedef struct kvr_prompt {
      * kvr_session_set_boards; this board is the last. */
     uint32_t n_boards;
     const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids; NULL = even */
+    uint32_t strategy;         /* kvr_strategy of several boards; with TSP each needs a context for the whole prompt */
 } kvr_prompt;
 
 typedef enum kvr_event_kind {
