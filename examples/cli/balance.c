@@ -101,10 +101,11 @@ int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t ou
     if (kvr_geometry_of(kvr_model_get_info(c->e.model), &geometry) != KVR_OK)
         return say_error("the model has no weights");
 
-    const int alone = prompt->n_boards < 2, given = opt->partition.n != 0 || opt->even;
+    const int alone = prompt->n_boards < 2;
+    const int given = opt->partition.n != 0 || opt->even || prompt->strategy != KVR_STRATEGY_CHAIN;
     memset(&job, 0, sizeof job);
     job.struct_bytes = sizeof job;
-    job.strategy = alone ? KVR_COST_SINGLE : KVR_COST_CHAIN;
+    job.strategy = alone ? (uint32_t)KVR_COST_SINGLE : prompt->strategy;
     job.geometry = &geometry;
     job.boards = who;
     job.links = links;

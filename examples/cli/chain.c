@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "emulate.h"
+#include "kvr/kvr_cost.h"
 #include "progress.h"
 #include "say.h"
 #include "signals.h"
@@ -132,8 +133,24 @@ void chain_close(chain *c) {
     memset(c, 0, sizeof *c);
 }
 
+/* One list of strategies for what is run and what is predicted. */
+typedef char chain_numbers_are_shared[(int)KVR_STRATEGY_CHAIN == (int)KVR_COST_CHAIN && (int)KVR_STRATEGY_TSP == (int)KVR_COST_TSP &&
+                                              (int)KVR_STRATEGY_TSP_SKIP == (int)KVR_COST_TSP_SKIP
+                                          ? 1
+                                          : -1];
+
+const char *chain_strategy_name(uint32_t n_boards, uint32_t strategy) {
+    return kvr_cost_strategy_name(n_boards > 1 ? (kvr_cost_strategy)strategy : KVR_COST_SINGLE);
+}
+
+void chain_fill_strategy(uint32_t n_boards, const options *opt, kvr_prompt *prompt) {
+    prompt->n_boards = opt->strategy == KVR_COST_SINGLE || n_boards == 0 ? 1 : n_boards;
+    prompt->strategy = prompt->n_boards > 1 ? opt->strategy : (uint32_t)KVR_STRATEGY_CHAIN;
+}
+
 void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt) {
-    prompt->n_boards = c->n_boards;
+    chain_fill_strategy(c->n_boards, opt, prompt);
+    if (prompt->n_boards == 1) return;
     if (opt->partition.n != 0) {
         prompt->partition = opt->partition.values;
     } else if (prompt->n_ids < c->n_boards) {

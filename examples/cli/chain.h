@@ -26,6 +26,10 @@ int chain_check_options(const options *opt, const char *command, uint32_t *out_n
 int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tokens);
 void chain_close(chain *c);
 
+/* "chain", "single", ...: as --strategy, but a board alone is always "single". */
+const char *chain_strategy_name(uint32_t n_boards, uint32_t strategy);
+/* How many boards take part, and by which strategy. */
+void chain_fill_strategy(uint32_t n_boards, const options *opt, kvr_prompt *prompt);
 /* Fills the chain's part of a prompt: how many boards take part, and the partition when one was given. */
 void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "chain.h"
 #include "commands.h"
 #include "engine.h"
 #include "kernels.h"
@@ -33,7 +34,7 @@ static const option_id ACCEPTS[] = {
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
     OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
     OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
-    OPT_EMULATE,     OPT_END};
+    OPT_EMULATE,     OPT_STRATEGY,     OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -42,6 +43,7 @@ typedef struct report {
     const kvr_model_info *info;
     const char *model;
     char type[96];
+    uint32_t strategy;
 } report;
 
 static double mean(const double *x, uint32_t n) {
@@ -136,6 +138,7 @@ static void on_result(void *user, const measure_result *r) {
         {"n_batch", NULL, number(c[2], 32, "%.0f", r->batch_tokens), CELL_NUMBER, 0},
         {"n_threads", "threads", number(c[3], 32, "%.0f", r->n_threads), CELL_NUMBER, 7},
         {"boards", "boards", number(c[4], 32, "%.0f", r->n_boards), CELL_NUMBER, 6},
+        {"strategy", NULL, chain_strategy_name(r->n_boards, rep->strategy), CELL_TEXT, 0},
         {"type_k", NULL, kv, CELL_TEXT, 0},
         {"type_v", NULL, kv, CELL_TEXT, 0},
         {"n_prompt", NULL, number(c[5], 32, "%.0f", r->n_prompt), CELL_NUMBER, 0},
@@ -201,6 +204,7 @@ int cmd_bench(int argc, char **argv) {
         report rep = {0};
         rep.info = kvr_model_get_info(e.model);
         rep.model = opt.model;
+        rep.strategy = opt.strategy;
         name_type(rep.info, rep.type, sizeof rep.type);
         output_begin(&rep.out, stdout, (output_format)opt.output);
         uint32_t n_chains = opt.local_boards_list.n ? opt.local_boards_list.n : 1;

@@ -119,6 +119,13 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
     return work(e, e->profile.call_us + attention_us(e, q.tensor, products));
 }
 
+static kvr_status attention_square(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
+                                   const kvr_attention *how, uint32_t rows, uint32_t first_token, uint32_t n_keys) {
+    emulate *e = user;
+    (void)dst, (void)k, (void)v, (void)how, (void)first_token;
+    return work(e, e->profile.call_us + attention_us(e, q.tensor, (double)rows * n_keys));
+}
+
 static kvr_status activate(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     (void)x, (void)up, (void)activation, (void)rows;
     return work(user, 0);
@@ -230,6 +237,7 @@ int emulate_open(emulate *e, const char *list, uint32_t rank, uint32_t n_boards,
     out->rope = rope;
     out->store = store;
     out->attention = attention;
+    out->attention_square = attention_square;
     out->activate = activate;
     out->add_bias = add_bias;
     out->scale = scale;

@@ -45,7 +45,7 @@ static int run_once(chain *c, const options *opt, const int32_t *ids, uint32_t n
     prompt.keep_tokens = n_kept;
     prompt.max_new_tokens = n_new;
     prompt.ignore_eos = 1;
-    prompt.n_boards = n_boards < n_ids ? n_boards : n_ids;
+    chain_fill_strategy(n_boards < n_ids ? n_boards : n_ids, opt, &prompt);
     uint32_t sizes[KVR_MAX_BOARDS];
     int code = n_kept == 0 && n_ids > 1 ? balance_prompt(c, opt, &prompt, sizes) : EXIT_OK;
     if (code != EXIT_OK) return code;

@@ -19,6 +19,7 @@ typedef enum value_kind {
     VALUE_FLAG,
     VALUE_KV,
     VALUE_GEMM,
+    VALUE_STRATEGY,
     VALUE_PRECISION,
     VALUE_OUTPUT
 } value_kind;
@@ -34,6 +35,7 @@ typedef struct option_row {
     const char *help;
 } option_row;
 
+static const char *const STRATEGIES[4] = {"chain", "single", "tsp", "tsp-skip"};
 const char *const OPTIONS_GEMM[3] = {"auto", "clblast", "own"};
 const char *const OPTIONS_PRECISION[3] = {"fast", "exact", "integer"};
 
@@ -81,6 +83,9 @@ static const option_row TABLE[] = {
      "CPU cores of each local board (default 1)"},
     {OPT_PARTITION, 0, "partition", "A,B,...", VALUE_LIST, AT(partition), 1, MAX_TOKENS,
      "prompt tokens of each board, this one last (default: even)"},
+    {OPT_STRATEGY, 0, "strategy", "NAME", VALUE_STRATEGY, AT(strategy), 0, 0,
+     "how boards share the prompt: chain, single (the lead alone), or for comparison tsp (all keys and values to all\n"
+     "boards layer by layer, masked products too) or tsp-skip (without those); the answer is the same (default chain)"},
     {OPT_START_TIMEOUT, 0, "start-timeout", "SEC", VALUE_REAL, AT(start_timeout_s), 0, 86400,
      "how long local helpers may take to come up (default 60)"},
     {OPT_PROMPT, 'p', "prompt", "TEXT", VALUE_TEXT, AT(prompt), 0, 0, "the prompt"},
@@ -232,7 +237,7 @@ static int parse_choice(const char *text, const char *const *names, const uint32
 
 static int parse_value(const option_row *row, const char *text, options *out) {
     static const char *const kv_names[] = {"f16", "f32"};
-    static const uint32_t indices[] = {0, 1, 2};
+    static const uint32_t indices[] = {0, 1, 2, 3};
     static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32};
     static const char *const output_names[] = {"md", "csv", "json"};
     static const uint32_t output_values[] = {OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON};
@@ -248,6 +253,7 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     case VALUE_REAL: return parse_real(row, text, place);
     case VALUE_LIST: return parse_list(row, text, place);
     case VALUE_GEMM: return parse_choice(text, OPTIONS_GEMM, indices, 3, place);
+    case VALUE_STRATEGY: return parse_choice(text, STRATEGIES, indices, 4, place);
     case VALUE_PRECISION: return parse_choice(text, OPTIONS_PRECISION, indices, 3, place);
     case VALUE_KV: return parse_choice(text, kv_names, kv_values, 2, place);
     case VALUE_OUTPUT: return parse_choice(text, output_names, output_values, 3, place);
@@ -261,6 +267,7 @@ static int say_bad_value(const command_help *help, const option_row *row, const 
     else snprintf(name, sizeof name, "--%s", row->name);
     switch (row->kind) {
     case VALUE_GEMM: return say_usage(help->name, "%s is auto, clblast or own, not '%.60s'", name, text);
+    case VALUE_STRATEGY: return say_usage(help->name, "%s is chain, single, tsp or tsp-skip, not '%.60s'", name, text);
     case VALUE_PRECISION: return say_usage(help->name, "%s is fast, exact or integer, not '%.60s'", name, text);
     case VALUE_KV: return say_usage(help->name, "%s is f16 or f32, not '%.60s'", name, text);
     case VALUE_OUTPUT: return say_usage(help->name, "%s is md, csv or json, not '%.60s'", name, text);

@@ -40,6 +40,7 @@ typedef enum option_id {
     OPT_TRACE,
     OPT_TIMELINE,
     OPT_EMULATE,
+    OPT_STRATEGY,
     OPT_TEMP,
     OPT_TOP_K,
     OPT_TOP_P,
@@ -104,6 +105,7 @@ typedef struct options {
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
+    uint32_t strategy;  /* kvr_cost_strategy */
     uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */
     uint32_t max_boards, local_boards, board_cores;
     int32_t announce_fd; /* -1 = none */

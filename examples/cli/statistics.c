@@ -48,7 +48,7 @@ void statistics_print(const chain *c, const kvr_prompt *prompt) {
     fprintf(stderr, "answer   %u tokens, %.2f tokens/s\n", stats.n_new_tokens, statistics_decode_rate(&stats));
     fprintf(stderr, "boards   %u, partition ", prompt->n_boards > 1 ? prompt->n_boards : 1);
     print_partition(stderr, prompt);
-    fprintf(stderr, ", %s\n", device_name(c->e.dev));
+    fprintf(stderr, ", %s, %s\n", chain_strategy_name(prompt->n_boards, prompt->strategy), device_name(c->e.dev));
     if (prompt->n_boards < 2) return;
     fprintf(stderr, "chain    connect %.1f ms, computed %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
             ms(stats.connect_us), ms(stats.compute_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));
@@ -67,6 +67,7 @@ int statistics_write_json(const chain *c, const kvr_prompt *prompt, const char *
     output_json_text(file, device_backend(c->e.dev)->name);
     fprintf(file, ",\n  \"device\": ");
     output_json_text(file, device_name(c->e.dev));
+    fprintf(file, ",\n  \"strategy\": \"%s\"", chain_strategy_name(prompt->n_boards, prompt->strategy));
     fprintf(file, ",\n  \"boards\": %u,\n  \"partition\": [", prompt->n_boards > 1 ? prompt->n_boards : 1);
     print_partition(file, prompt);
     fprintf(file, "],\n  \"ctx_tokens\": %u,\n  \"prompt_tokens\": %u,\n  \"new_tokens\": %u,\n", c->e.plan.ctx_tokens,

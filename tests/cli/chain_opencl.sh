@@ -17,7 +17,13 @@ chunks_longer_than_a_frame() {
     chain long 2 - 16 -d opencl
     chain long 3 129,128,44 16 -d opencl
 }
+the_baseline_tsp() {
+    single short 123 16 -d opencl
+    chain short 3 - 16 -d opencl --strategy tsp
+    chain short 2 - 16 -d opencl --strategy tsp-skip
+}
 
 check a_few_partitions
 check chunks_longer_than_a_frame
+check the_baseline_tsp
 finish

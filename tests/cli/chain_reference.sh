@@ -36,6 +36,13 @@ more_boards_than_tokens_use_fewer() {
     single pair 2 8 -d reference
     chain pair 4 - 8 -d reference
 }
+every_strategy_gives_the_same_answer() {
+    single short 123 24 -d reference
+    for boards in 2 3 4; do
+        for strategy in tsp tsp-skip chain single; do chain short $boards - 24 -d reference --strategy $strategy; done
+    done
+    chain short 3 100,3,20 24 -d reference --strategy tsp --batch 7
+}
 text_is_the_same_too() {
     kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64
     must_pass
@@ -52,5 +59,6 @@ check chunks_of_one_token_each
 check chunks_longer_than_a_frame_and_a_batch
 check an_f32_cache
 check more_boards_than_tokens_use_fewer
+check every_strategy_gives_the_same_answer
 check text_is_the_same_too
 finish

@@ -23,14 +23,16 @@ ask() { kvr run -m "$STORIES" --ids "$(some_ids 60)" -n 2 --ignore-eos --print-i
 
 emulated_boards_move_the_frames_of_real_ones() {
     for boards in 2 3 5; do
-        ask -d reference --local-boards $boards
-        must_pass
-        grep '^frames ' "$TMP/err" >"$TMP/real"
-        ask --emulate "$TMP/quick.txt" --local-boards $boards
-        must_pass
-        grep '^frames ' "$TMP/err" >"$TMP/emulated"
-        same "$TMP/real" "$TMP/emulated" "frames of $boards boards"
-        grep -q ', emulated quick$' "$TMP/err" || fail "the statistics do not say that it was emulated"
+        for strategy in chain tsp; do
+            ask -d reference --local-boards $boards --strategy $strategy
+            must_pass
+            grep '^frames ' "$TMP/err" >"$TMP/real"
+            ask --emulate "$TMP/quick.txt" --local-boards $boards --strategy $strategy
+            must_pass
+            grep '^frames ' "$TMP/err" >"$TMP/emulated"
+            same "$TMP/real" "$TMP/emulated" "frames of $boards boards, $strategy"
+            grep -q ", $strategy, emulated quick\$" "$TMP/err" || fail "the statistics do not say what was run"
+        done
     done
 }
 one_board_takes_its_time_too() {
@@ -67,6 +69,17 @@ a_benchmark_of_emulated_boards() {
     must_pass
     [ "$(grep -c '"emulated quick"' "$TMP/out")" = 2 ] || fail "not two rows: $(cat "$TMP/out")"
 }
+a_strategy_costs_what_it_computes() {
+    kvr bench -m "$STORIES" --emulate "$TMP/quick.txt" -p 64 -n 0 -r 1 -c 128 --local-boards 2 -o csv --strategy tsp
+    must_pass
+    grep -q '"tsp"' "$TMP/out" || fail "the strategy is not in the row: $(cat "$TMP/out")"
+    ask --emulate "$TMP/slow.txt" --local-boards 2 --strategy single --stats-json "$TMP/stats.json"
+    must_pass
+    grep -q '"strategy": "single"' "$TMP/stats.json" || fail "one board is not told: $(grep strategy "$TMP/stats.json")"
+    grep -q '"boards": 1' "$TMP/stats.json" || fail "single took more than one board"
+    ask --emulate "$TMP/slow.txt" --local-boards 2 --strategy both
+    must_fail 2 "chain, single, tsp or tsp-skip"
+}
 
 check emulated_boards_move_the_frames_of_real_ones
 check one_board_takes_its_time_too
@@ -74,4 +87,5 @@ check each_board_may_have_a_profile_of_its_own
 check an_emulated_board_and_a_real_one_refuse_each_other
 check a_profile_that_cannot_be_read_is_a_sentence
 check a_benchmark_of_emulated_boards
+check a_strategy_costs_what_it_computes
 finish
