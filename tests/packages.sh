@@ -10,8 +10,8 @@ packages() {
         echo build-essential cmake ninja-build pkg-config
         echo ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libclblast-dev libzmq3-dev libutf8proc-dev
         ;;
-    test) # two more OpenCL implementations: Mesa's, and a simulator that checks every access
-        echo libcmocka-dev mesa-opencl-icd oclgrind
+    test) # two more OpenCL implementations: Mesa's, and a simulator that checks every access; networks between boards
+        echo libcmocka-dev mesa-opencl-icd oclgrind iproute2
         ;;
     cross) # compilers for boards, and an emulator to run what they make
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross

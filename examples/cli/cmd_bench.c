@@ -16,7 +16,7 @@
 #include "say.h"
 
 static const command_help HELP = {
-    "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,...] [--depth N,...] [-r N] [-o md|csv|json]",
+    "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n       [--depth N,...] [-r N] [-o md|csv|json]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
     "Every test runs once before it is measured. With --local-boards each board is held to --board-cores cores, also "
     "for\n"
@@ -34,7 +34,7 @@ static const option_id ACCEPTS[] = {
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
     OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
     OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
-    OPT_EMULATE,     OPT_STRATEGY,     OPT_END};
+    OPT_EMULATE,     OPT_STRATEGY,     OPT_BOARDS,        OPT_LISTEN_LEAD, OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -195,9 +195,13 @@ int cmd_bench(int argc, char **argv) {
     if (opt.kernels && opt.local_boards_list.n)
         return say_usage(HELP.name, "--kernels looks at one board: leave --local-boards away");
     if (opt.kernels) return kernels_run(&opt);
+    uint32_t n_boards = 0;
+    if (opt.boards != NULL && opt.local_boards_list.n != 0)
+        return say_usage(HELP.name, "--local-boards starts helpers and --boards names running ones: give one of them");
+    if (opt.boards != NULL && (code = chain_check_options(&opt, HELP.name, &n_boards)) != EXIT_OK) return code;
     if (opt.bench_depth.n == 0) opt.bench_depth.n = 1; /* depth 0 */
-    if (any_above(&opt.bench_depth, 0) && any_above(&opt.local_boards_list, 1))
-        return say_usage(HELP.name, "tokens are cached ahead on one board only: give --depth without --local-boards");
+    if (any_above(&opt.bench_depth, 0) && (n_boards > 1 || any_above(&opt.local_boards_list, 1)))
+        return say_usage(HELP.name, "tokens are cached ahead on one board only: give --depth without other boards");
     engine e = {0};
     code = engine_open_model(&e, opt.model);
     if (code == EXIT_OK) {
@@ -209,7 +213,8 @@ int cmd_bench(int argc, char **argv) {
         output_begin(&rep.out, stdout, (output_format)opt.output);
         uint32_t n_chains = opt.local_boards_list.n ? opt.local_boards_list.n : 1;
         for (uint32_t i = 0; i < n_chains && code == EXIT_OK; i++)
-            code = measure_run(&opt, opt.local_boards_list.n ? opt.local_boards_list.values[i] : 0, on_result, &rep);
+            code = measure_run(&opt, opt.local_boards_list.n ? opt.local_boards_list.values[i] : n_boards, on_result,
+                               &rep);
         output_end(&rep.out);
     }
     engine_close(&e);

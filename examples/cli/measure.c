@@ -132,7 +132,7 @@ static int run_tests(chain *c, const options *opt, const int32_t *ids, uint32_t 
 static int run_chain(const options *opt, uint32_t n_boards, int fd) {
     chain c = {0};
     options own = *opt;
-    own.local_boards = n_boards;
+    if (opt->boards == NULL) own.local_boards = n_boards;
     uint64_t n_prompt = longest(&opt->bench_prompt), n_gen = longest(&opt->bench_gen);
     uint64_t n_depth = longest(&opt->bench_depth), n_ids = n_depth + n_prompt + 1;
     uint64_t needed = n_depth + (n_prompt > n_gen ? n_prompt : n_gen) + 1;
