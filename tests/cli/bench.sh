@@ -48,7 +48,7 @@ prompts_and_answers_behind_cached_tokens() {
     must_pass
     for test in pp16 'pp16 @ d40' tg4 'tg4 @ d40'; do grep -q " $test |" "$TMP/out" || fail "no '$test'"; done
     bench -p 16 -n 0 -r 1 --depth 40 --local-boards 2
-    must_fail 2 "without --local-boards"
+    must_fail 2 "without other boards"
 }
 memory_is_what_the_plan_says() {
     bench -p 16 -n 0 -c 64 -r 1 -o csv
