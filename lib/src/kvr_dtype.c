@@ -7,10 +7,11 @@
 #include <string.h>
 
 typedef struct dtype_entry {
-    uint32_t dtype, block, block_bytes;
+    uint32_t dtype;
     const char *name;
+    kvri_dtype_form form;
     void (*row_to_f32)(const uint8_t *src, uint32_t cols, float *out); /* one of the two */
-    void (*block_to_f32)(const uint8_t *block, float *out);
+    void (*parts_of)(const uint8_t *block, kvri_dtype_block_parts *out);
 } dtype_entry;
 
 float kvri_f16_to_f32(uint16_t half) {
@@ -72,20 +73,21 @@ static void bf16_row(const uint8_t *src, uint32_t cols, float *out) {
 }
 
 static const dtype_entry table[] = {
-    {KVR_DTYPE_F32, 1, 4, "F32", f32_row, NULL},
-    {KVR_DTYPE_F16, 1, 2, "F16", f16_row, NULL},
-    {KVR_DTYPE_BF16, 1, 2, "BF16", bf16_row, NULL},
-    {KVR_DTYPE_Q4_0, 32, 18, "Q4_0", NULL, kvri_block_q4_0},
-    {KVR_DTYPE_Q4_1, 32, 20, "Q4_1", NULL, kvri_block_q4_1},
-    {KVR_DTYPE_Q5_0, 32, 22, "Q5_0", NULL, kvri_block_q5_0},
-    {KVR_DTYPE_Q5_1, 32, 24, "Q5_1", NULL, kvri_block_q5_1},
-    {KVR_DTYPE_Q8_0, 32, 34, "Q8_0", NULL, kvri_block_q8_0},
-    {KVR_DTYPE_Q2_K, 256, 84, "Q2_K", NULL, kvri_block_q2_k},
-    {KVR_DTYPE_Q3_K, 256, 110, "Q3_K", NULL, kvri_block_q3_k},
-    {KVR_DTYPE_Q4_K, 256, 144, "Q4_K", NULL, kvri_block_q4_k},
-    {KVR_DTYPE_Q5_K, 256, 176, "Q5_K", NULL, kvri_block_q5_k},
-    {KVR_DTYPE_Q6_K, 256, 210, "Q6_K", NULL, kvri_block_q6_k},
-    {KVR_DTYPE_IQ4_NL, 32, 18, "IQ4_NL", NULL, kvri_block_iq4_nl},
+    /* form: block, its bytes, part, offset, has_least */
+    {KVR_DTYPE_F32, "F32", {1, 4, 0, 0, 0}, f32_row, NULL},
+    {KVR_DTYPE_F16, "F16", {1, 2, 0, 0, 0}, f16_row, NULL},
+    {KVR_DTYPE_BF16, "BF16", {1, 2, 0, 0, 0}, bf16_row, NULL},
+    {KVR_DTYPE_Q4_0, "Q4_0", {32, 18, 32, 8, 0}, NULL, kvri_block_q4_0},
+    {KVR_DTYPE_Q4_1, "Q4_1", {32, 20, 32, 0, 1}, NULL, kvri_block_q4_1},
+    {KVR_DTYPE_Q5_0, "Q5_0", {32, 22, 32, 16, 0}, NULL, kvri_block_q5_0},
+    {KVR_DTYPE_Q5_1, "Q5_1", {32, 24, 32, 0, 1}, NULL, kvri_block_q5_1},
+    {KVR_DTYPE_Q8_0, "Q8_0", {32, 34, 32, 128, 0}, NULL, kvri_block_q8_0},
+    {KVR_DTYPE_Q2_K, "Q2_K", {256, 84, 16, 0, 1}, NULL, kvri_block_q2_k},
+    {KVR_DTYPE_Q3_K, "Q3_K", {256, 110, 16, 4, 0}, NULL, kvri_block_q3_k},
+    {KVR_DTYPE_Q4_K, "Q4_K", {256, 144, 32, 0, 1}, NULL, kvri_block_q4_k},
+    {KVR_DTYPE_Q5_K, "Q5_K", {256, 176, 32, 0, 1}, NULL, kvri_block_q5_k},
+    {KVR_DTYPE_Q6_K, "Q6_K", {256, 210, 16, 32, 0}, NULL, kvri_block_q6_k},
+    {KVR_DTYPE_IQ4_NL, "IQ4_NL", {32, 18, 32, 128, 0}, NULL, kvri_block_iq4_nl},
 };
 
 static const dtype_entry *find(uint32_t dtype) {
@@ -96,18 +98,44 @@ static const dtype_entry *find(uint32_t dtype) {
 
 uint32_t kvri_dtype_block(uint32_t dtype) {
     const dtype_entry *e = find(dtype);
-    return e != NULL ? e->block : 0;
+    return e != NULL ? e->form.block : 0;
+}
+
+const kvri_dtype_form *kvri_dtype_form_of(uint32_t dtype) {
+    const dtype_entry *e = find(dtype);
+    return e != NULL ? &e->form : NULL;
+}
+
+void kvri_dtype_parts(uint32_t dtype, const uint8_t *block, kvri_dtype_block_parts *out) {
+    const dtype_entry *e = find(dtype);
+    if (e != NULL && e->parts_of != NULL) e->parts_of(block, out);
 }
 
 uint64_t kvr_dtype_row_bytes(uint32_t dtype, uint64_t cols) {
     const dtype_entry *e = find(dtype);
-    if (e == NULL || cols % e->block != 0 || cols / e->block > UINT64_MAX / e->block_bytes) return 0;
-    return cols / e->block * e->block_bytes;
+    if (e == NULL || cols % e->form.block != 0 || cols / e->form.block > UINT64_MAX / e->form.block_bytes) return 0;
+    return cols / e->form.block * e->form.block_bytes;
 }
 
 const char *kvr_dtype_name(uint32_t dtype) {
     const dtype_entry *e = find(dtype);
     return e != NULL ? e->name : "?";
+}
+
+/* The order of the roundings is that of ggml's own C code and of its Python package, so that every bit is the same. */
+static void block_to_f32(const dtype_entry *e, const uint8_t *block, float *out) {
+    const kvri_dtype_form *form = &e->form;
+    kvri_dtype_block_parts parts;
+    e->parts_of(block, &parts);
+    const float block_scale = kvri_f16_to_f32(parts.scale), block_least = kvri_f16_to_f32(parts.least);
+    const uint8_t *code = parts.code;
+    for (uint32_t p = 0; p < form->block / form->part; p++, code += form->part, out += form->part) {
+        const float scale = block_scale * (float)parts.scales[p];
+        for (uint32_t i = 0; i < form->part; i++) out[i] = (float)((int32_t)code[i] - form->offset) * scale;
+        if (!form->has_least) continue; /* adding 0 would change the sign of zeros */
+        const float least = block_least * (float)parts.leasts[p];
+        for (uint32_t i = 0; i < form->part; i++) out[i] += least;
+    }
 }
 
 void kvri_dtype_to_f32(uint32_t dtype, const void *src, uint32_t cols, float *out) {
@@ -118,7 +146,7 @@ void kvri_dtype_to_f32(uint32_t dtype, const void *src, uint32_t cols, float *ou
         e->row_to_f32(at, cols, out);
         return;
     }
-    for (uint32_t c = 0; c < cols; c += e->block, at += e->block_bytes) e->block_to_f32(at, out + c);
+    for (uint32_t c = 0; c < cols; c += e->form.block, at += e->form.block_bytes) block_to_f32(e, at, out + c);
 }
 
 void kvri_dtype_from_f32(uint32_t dtype, const float *src, uint32_t cols, void *out) {
