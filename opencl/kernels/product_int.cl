@@ -1,24 +1,15 @@
 /*
- * product_int.cl - the same products in integers, for weights of 4 or 8 bits: activations are quantised to 8 bits per block
- * of 32 (quant.cl), the products of a block are summed exactly, and only the sums are scaled, in ascending blocks. The host
- * joins this piece once per such type, with DT(name) = name_<type>; dot.cl and dtype.cl have the layouts.
+ * product_int.cl - the same products in integers, for quantised weights: activations are quantised to 8 bits per block of 32
+ * (quant.cl), the products of a part of a block are summed exactly, and only the sums are scaled, in ascending blocks. The host
+ * joins this piece once per such type, behind quantised.cl.
  *
- * A weight's byte is its value + OFFSET, which the start of the block's sum takes back: x_sum is the sum of a block's x.
+ * A weight's byte is its value + STORED_OFFSET, which the start of the sum takes back: x_sum has the sums of the x of half
+ * blocks. A least value is the same for a whole part, so it is multiplied with the part's sum of x.
  */
-#ifndef OFFSET_q8_0
-#define OFFSET_q8_0 KVR_DOT_OFFSET
-#define OFFSET_q4_0 8
-#define UINTS_q8_0 128u /* of a strip's block */
-#define UINTS_q4_0 64u
-
-/* Vector g of a block: four k of 16 rows, k = 4 g .. */
-static uint16 four_q8_0(global const uint *block, uint g) {
-    return vload16(g, block);
-}
-static uint16 four_q4_0(global const uint *block, uint g) {
-    const uint16 v = vload16(g & 3u, block);
-    return (g < 4u ? v : v >> 4) & 0x0f0f0f0fu;
-}
+#if PARTS == 1
+#define SUM_OF_PART(block, p) (x_sum[2u * (block)] + x_sum[2u * (block) + 1u])
+#else
+#define SUM_OF_PART(block, p) x_sum[2u * (block) + (p)]
 #endif
 
 kernel void DT(gemm_int)(global const uchar *w, uint k_pad, uint scale_at, global const int *x,
@@ -43,31 +34,43 @@ kernel void DT(gemm_int)(global const uchar *w, uint k_pad, uint scale_at, globa
             for (uint c = 0; c < KVR_TILE_VECS; c++) acc[r][c] = 0.0f;
         }
         for (uint b = 0; b < blocks; b++) {
-            int16 sum[KVR_DOT_ROWS][KVR_TILE_VECS];
 #pragma unroll
-            for (uint r = 0; r < KVR_DOT_ROWS; r++) {
-                const int start = x_sum[row[r] + b] * -DT(OFFSET);
+            for (uint p = 0; p < PARTS; p++) {
+                int16 sum[KVR_DOT_ROWS][KVR_TILE_VECS];
 #pragma unroll
-                for (uint c = 0; c < KVR_TILE_VECS; c++) sum[r][c] = start;
-            }
+                for (uint r = 0; r < KVR_DOT_ROWS; r++) {
+                    const int start = STORED_OFFSET == 0 ? 0 : SUM_OF_PART(row[r] + b, p) * -STORED_OFFSET;
 #pragma unroll
-            for (uint g = 0; g < 8u; g++) {
-                uint16 four[KVR_TILE_VECS];
+                    for (uint c = 0; c < KVR_TILE_VECS; c++) sum[r][c] = start;
+                }
 #pragma unroll
-                for (uint c = 0; c < KVR_TILE_VECS; c++)
-                    four[c] = DT(four)((global const uint *)w + (size_t)(base[c] + b) * DT(UINTS), g);
-#pragma unroll
-                for (uint r = 0; r < KVR_DOT_ROWS; r++)
+                for (uint i = 0; i < GROUPS_OF_PART; i++) {
+                    const uint g = p * GROUPS_OF_PART + i;
+                    uint16 four[KVR_TILE_VECS];
 #pragma unroll
                     for (uint c = 0; c < KVR_TILE_VECS; c++)
-                        sum[r][c] = dot4x8(sum[r][c], four[c], x + (row[r] + b) * 8u + g);
-            }
+                        four[c] = DT(four)((global const uint *)w + (size_t)(base[c] + b) * (VECTORS * 16u), g);
 #pragma unroll
-            for (uint c = 0; c < KVR_TILE_VECS; c++) {
-                const float16 scale = scales16(w, scale_at, base[c] + b);
+                    for (uint r = 0; r < KVR_DOT_ROWS; r++)
 #pragma unroll
-                for (uint r = 0; r < KVR_DOT_ROWS; r++)
-                    acc[r][c] = convert_float16(sum[r][c]) * (scale * x_scale[row[r] + b]) + acc[r][c];
+                        for (uint c = 0; c < KVR_TILE_VECS; c++)
+                            sum[r][c] = dot4x8(sum[r][c], four[c], x + (row[r] + b) * 8u + g);
+                }
+#pragma unroll
+                for (uint c = 0; c < KVR_TILE_VECS; c++) {
+                    const float16 scale = DT(scale16)(w, scale_at, base[c] + b, p, 0u);
+#if LEAST
+                    const float16 least = DT(scale16)(w, scale_at, base[c] + b, p, 1u);
+#endif
+#pragma unroll
+                    for (uint r = 0; r < KVR_DOT_ROWS; r++) {
+                        const float its = x_scale[row[r] + b];
+                        acc[r][c] = convert_float16(sum[r][c]) * (scale * its) + acc[r][c];
+#if LEAST
+                        acc[r][c] = least * (its * (float)SUM_OF_PART(row[r] + b, p)) + acc[r][c];
+#endif
+                    }
+                }
             }
         }
         for (uint r = 0; r < KVR_DOT_ROWS && t + r < t_end; r++) {
@@ -88,12 +91,22 @@ kernel void DT(matvec_int)(global const uchar *w, uint k_pad, uint scale_at, glo
     const uint base = n / 16u * blocks;
     float16 acc = 0.0f;
     for (uint b = 0; b < blocks; b++) {
-        global const uint *block = (global const uint *)w + (size_t)(base + b) * DT(UINTS);
-        int16 sum = x_sum[b] * -DT(OFFSET);
+        global const uint *block = (global const uint *)w + (size_t)(base + b) * (VECTORS * 16u);
 #pragma unroll
-        for (uint g = 0; g < 8u; g++) sum = dot4x8(sum, DT(four)(block, g), x + b * 8u + g);
-        acc = convert_float16(sum) * (scales16(w, scale_at, base + b) * x_scale[b]) + acc;
+        for (uint p = 0; p < PARTS; p++) {
+            int16 sum = STORED_OFFSET == 0 ? 0 : SUM_OF_PART(b, p) * -STORED_OFFSET;
+#pragma unroll
+            for (uint i = 0; i < GROUPS_OF_PART; i++) {
+                const uint g = p * GROUPS_OF_PART + i;
+                sum = dot4x8(sum, DT(four)(block, g), x + b * 8u + g);
+            }
+            acc = convert_float16(sum) * (DT(scale16)(w, scale_at, base + b, p, 0u) * x_scale[b]) + acc;
+#if LEAST
+            acc = DT(scale16)(w, scale_at, base + b, p, 1u) * (x_scale[b] * (float)SUM_OF_PART(b, p)) + acc;
+#endif
+        }
     }
     global float *to = dst + (size_t)dst_row * N;
     put16(add ? get16(to, n, N) + acc : acc, to, n, N);
 }
+#undef SUM_OF_PART

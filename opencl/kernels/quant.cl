@@ -1,5 +1,6 @@
 /*
- * quant.cl - activations as bytes, for the integer products (product_int.cl): x [rows][K], with scale and sum [rows][K / 32].
+ * quant.cl - activations as bytes, for the integer products (product_int.cl): x [rows][K], with scale [rows][K / 32] and the sums of
+ * half blocks [rows][K / 16].
  * Round to nearest even; a block's largest value becomes 127. The operators whose results are mostly multiplied next (norm,
  * activate) do it for the columns they have just made; others are followed by quantise.
  */
@@ -19,14 +20,15 @@ static void quantise_row(global const float *from, uint t, uint first, uint end,
         const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
         const int16 q_lo = as_int16(fma(lo, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
         const int16 q_hi = as_int16(fma(hi, (float16)inverse, (float16)NEAREST)) - as_int(NEAREST);
-        const int16 s = q_lo + q_hi;
-        const int8 s8 = s.lo + s.hi;
-        const int4 s4 = s8.lo + s8.hi;
+        const int8 lo8 = q_lo.lo + q_lo.hi;
+        const int8 hi8 = q_hi.lo + q_hi.hi;
+        const int8 both = (int8)(lo8.lo + lo8.hi, hi8.lo + hi8.hi);
+        const int4 s4 = both.even + both.odd;
         const size_t block = (size_t)t * (K / QUANT_BLOCK) + k / QUANT_BLOCK;
         vstore16(convert_char16(q_lo), 0, x + block * QUANT_BLOCK);
         vstore16(convert_char16(q_hi), 1, x + block * QUANT_BLOCK);
         x_scale[block] = most / 127.0f;
-        x_sum[block] = s4.x + s4.y + s4.z + s4.w;
+        vstore2(s4.even + s4.odd, block, x_sum);
     }
 }
 

@@ -4,6 +4,7 @@
  * kvr_ocl_device   which device, its limits           kvr_ocl_tuning   what measuring it found best
  * kvr_ocl_program  build, binary cache use, kernels
  * kvr_ocl_cache    the file of a program binary       kvr_ocl_memory   the list of device buffers
+ * kvr_ocl_types    how tensor types lie there         kvr_ocl_convert  blocks of a file as they are staged
  * kvr_ocl_weights  weights into the device's layout   kvr_ocl_matmul   which product, and the own ones
  * kvr_ocl_clblast  the product by CLBlast             kvr_ocl_attention  attention
  * kvr_ocl_ops      the other operators
@@ -18,35 +19,54 @@
 #include "kvr/kvr_opencl.h"
 #include "kvr_error.h"
 
-/* The weight types, in the order of the kernel names. */
-enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3, KVRI_OCL_DTYPES = 4 };
+/*
+ * The weight types as the device has them: X(enum suffix, kernel name, then the numbers of kernels/quantised.cl: low and high
+ * bits of a code, offset, parts of a block, has least values, has small scales). Those with 16 or 32 bits have no codes.
+ * kvri_ocl_type_of tells which tensor type becomes which.
+ */
+#define KVRI_OCL_TYPE_LIST(X)                                                                                          \
+    X(F32, f32, 32, 0, 0, 0, 0, 0)                                                                                     \
+    X(F16, f16, 16, 0, 0, 0, 0, 0)                                                                                     \
+    X(BF16, bf16, 16, 0, 0, 0, 0, 0)                                                                                   \
+    X(Q4_0, q4_0, 4, 0, 8, 1, 0, 0)                                                                                    \
+    X(Q4_1, q4_1, 4, 0, 0, 1, 1, 0)                                                                                    \
+    X(Q5_0, q5_0, 4, 1, 16, 1, 0, 0)                                                                                   \
+    X(Q5_1, q5_1, 4, 1, 0, 1, 1, 0)                                                                                    \
+    X(Q8_0, q8_0, 8, 0, 128, 1, 0, 0)                                                                                  \
+    X(Q2_K, q2_k, 2, 0, 0, 2, 1, 1)                                                                                    \
+    X(Q3_K, q3_k, 2, 1, 4, 2, 0, 1)                                                                                    \
+    X(Q4_K, q4_k, 4, 0, 0, 1, 1, 1)                                                                                    \
+    X(Q5_K, q5_k, 4, 1, 0, 1, 1, 1)                                                                                    \
+    X(Q6_K, q6_k, 4, 2, 32, 2, 0, 1)
 
-/* X(enum suffix, kernel name). Per-type kernels lie side by side, so that first + type is the kernel of a type. */
+enum {
+#define KVRI_OCL_ENUM(id, name, low, high, offset, parts, least, small) KVRI_OCL_##id,
+    KVRI_OCL_TYPE_LIST(KVRI_OCL_ENUM)
+#undef KVRI_OCL_ENUM
+    KVRI_OCL_DTYPES
+};
+
+typedef struct kvri_ocl_type {
+    const char *name;
+    uint32_t low, high; /* bits */
+    uint32_t parts;
+    uint32_t has_least, has_small; /* 0 or 1 */
+} kvri_ocl_type;
+
+/* Kernels that exist once per type, X(enum suffix, name, whose types): name_<type>, and the others. */
+#define KVRI_OCL_TYPED_KERNEL_LIST(X)                                                                                  \
+    X(PACK, pack, WEIGHTS)                                                                                             \
+    X(UNPACK, unpack, WEIGHTS)                                                                                         \
+    X(MATVEC, matvec, WEIGHTS)                                                                                         \
+    X(EMBED, embed, WEIGHTS)                                                                                           \
+    X(GEMM, gemm, WEIGHTS)                                                                                             \
+    X(GEMM_INT, gemm_int, QUANTISED)                                                                                   \
+    X(MATVEC_INT, matvec_int, QUANTISED)                                                                               \
+    X(STORE, store, KV)                                                                                                \
+    X(ATTENTION, attention, KV)                                                                                        \
+    X(ATTENTION_LIMITED, attention_limited, KV)                                                                        \
+    X(ATTENTION_ONE, attention_one, KV)
 #define KVRI_OCL_KERNEL_LIST(X)                                                                                        \
-    X(PACK, pack_f32)                                                                                                  \
-    X(PACK_F16, pack_f16)                                                                                              \
-    X(PACK_Q4_0, pack_q4_0)                                                                                            \
-    X(PACK_Q8_0, pack_q8_0)                                                                                            \
-    X(UNPACK, unpack_f32)                                                                                              \
-    X(UNPACK_F16, unpack_f16)                                                                                          \
-    X(UNPACK_Q4_0, unpack_q4_0)                                                                                        \
-    X(UNPACK_Q8_0, unpack_q8_0)                                                                                        \
-    X(MATVEC, matvec_f32)                                                                                              \
-    X(MATVEC_F16, matvec_f16)                                                                                          \
-    X(MATVEC_Q4_0, matvec_q4_0)                                                                                        \
-    X(MATVEC_Q8_0, matvec_q8_0)                                                                                        \
-    X(EMBED, embed_f32)                                                                                                \
-    X(EMBED_F16, embed_f16)                                                                                            \
-    X(EMBED_Q4_0, embed_q4_0)                                                                                          \
-    X(EMBED_Q8_0, embed_q8_0)                                                                                          \
-    X(GEMM, gemm_f32)                                                                                                  \
-    X(GEMM_F16, gemm_f16)                                                                                              \
-    X(GEMM_Q4_0, gemm_q4_0)                                                                                            \
-    X(GEMM_Q8_0, gemm_q8_0)                                                                                            \
-    X(GEMM_INT_Q4_0, gemm_int_q4_0)                                                                                    \
-    X(GEMM_INT_Q8_0, gemm_int_q8_0)                                                                                    \
-    X(MATVEC_INT_Q4_0, matvec_int_q4_0)                                                                                \
-    X(MATVEC_INT_Q8_0, matvec_int_q8_0)                                                                                \
     X(QUANTISE, quantise)                                                                                              \
     X(PACK_ROWS, pack_rows)                                                                                            \
     X(UNPAD, unpad)                                                                                                    \
@@ -55,17 +75,22 @@ enum { KVRI_OCL_F32 = 0, KVRI_OCL_F16 = 1, KVRI_OCL_Q4_0 = 2, KVRI_OCL_Q8_0 = 3,
     X(SCALE, scale)                                                                                                    \
     X(ROPE, rope)                                                                                                      \
     X(ACTIVATE, activate)                                                                                              \
-    X(STORE, store_f32)                                                                                                \
-    X(STORE_F16, store_f16)                                                                                            \
-    X(ATTENTION, attention_f32)                                                                                        \
-    X(ATTENTION_F16, attention_f16)                                                                                    \
-    X(ATTENTION_LIMITED, attention_limited_f32)                                                                        \
-    X(ATTENTION_LIMITED_F16, attention_limited_f16)                                                                    \
-    X(ATTENTION_ONE, attention_one_f32)                                                                                \
-    X(ATTENTION_ONE_F16, attention_one_f16)                                                                            \
     X(ATTENTION_MERGE, attention_merge)
 
+enum {
+#define KVRI_OCL_ENUM(id, name, whose) KVRI_OCL_FAMILY_##id,
+    KVRI_OCL_TYPED_KERNEL_LIST(KVRI_OCL_ENUM)
+#undef KVRI_OCL_ENUM
+    KVRI_OCL_FAMILIES
+};
+
+/* A typed kernel is first + type. Those of types that the session does not use are NULL. */
 typedef enum kvri_ocl_kernel {
+#define KVRI_OCL_ENUM(id, name, whose) KVRI_OCL_##id = KVRI_OCL_FAMILY_##id * KVRI_OCL_DTYPES,
+    KVRI_OCL_TYPED_KERNEL_LIST(KVRI_OCL_ENUM)
+#undef KVRI_OCL_ENUM
+    KVRI_OCL_TYPED_KERNELS = KVRI_OCL_FAMILIES * KVRI_OCL_DTYPES,
+    KVRI_OCL_BEFORE_PLAIN = KVRI_OCL_TYPED_KERNELS - 1,
 #define KVRI_OCL_ENUM(id, name) KVRI_OCL_##id,
     KVRI_OCL_KERNEL_LIST(KVRI_OCL_ENUM)
 #undef KVRI_OCL_ENUM
@@ -92,7 +117,7 @@ typedef enum kvri_ocl_scratch {
     KVRI_OCL_TEMP = 3,    /* CLBlast: its own scratch, 0 bytes when its tiles divide our padding */
     KVRI_OCL_QUANT = 4,   /* integer products: activations as bytes [batch][K] */
     KVRI_OCL_QSCALE = 5,  /* their scales, float [batch][K/32] */
-    KVRI_OCL_QSUM = 6,    /* their sums, int [batch][K/32] */
+    KVRI_OCL_QSUM = 6,    /* sums of half blocks, int [batch][K/16] */
     KVRI_OCL_PARTIAL = 7, /* parts of the attention of one row, float [splits][n_heads][head_dim + 2] */
     KVRI_OCL_STAGING = 8, /* rows of the file on their way into the device's layout; given back at the end of open */
     KVRI_OCL_SCRATCHES = 9
@@ -108,8 +133,8 @@ typedef struct kvri_ocl_layout {
 typedef struct kvri_ocl_tensor {
     cl_mem buffer;
     uint32_t rows, cols;
-    uint32_t row_bytes; /* in the file and in transfers */
-    uint32_t k_pad;     /* matrices: columns in the device's layout (kernels/dtype.cl) */
+    uint32_t row_bytes; /* in transfers; matrices: staged */
+    uint32_t k_pad;     /* matrices: columns in the device's layout (kernels/quantised.cl, plain.cl) */
     uint32_t scale_at;  /* matrices: byte where the scales begin */
     uint32_t type;      /* KVRI_OCL_F32.. */
     uint32_t role;
@@ -118,6 +143,7 @@ typedef struct kvri_ocl_tensor {
 typedef struct kvri_ocl_session {
     cl_program program;
     cl_kernel kernels[KVRI_OCL_KERNELS];
+    uint32_t weight_types, kv_types; /* bit per type in use; the program has kernels for these */
     kvri_ocl_tensor *tensors;
     uint32_t n_tensors;
     cl_mem scratch[KVRI_OCL_SCRATCHES];
@@ -181,7 +207,6 @@ int kvri_ocl_cache_save(const char *dir, const uint64_t key[2], const unsigned c
 uint64_t kvri_ocl_cache_hash(uint64_t hash, const void *data, size_t bytes);
 
 /* kvr_ocl_memory.c */
-uint32_t kvri_ocl_memory_type(uint32_t dtype); /* KVRI_OCL_DTYPES for one that is not supported */
 kvr_status kvri_ocl_memory_layout(const kvr_opencl *cl, const kvr_backend_need *need, kvri_ocl_layout *out,
                                   kvr_error *error);
 /* Places the session in mem and takes every buffer of the layout. On error kvri_ocl_memory_close tidies up. */
@@ -189,8 +214,21 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
                                 kvri_ocl_session **out, kvr_error *error);
 void kvri_ocl_memory_close(kvri_ocl_session *session);
 
-/* kvr_ocl_weights.c: bytes of a matrix in the device's layout, and where in it the scales begin. */
-uint64_t kvri_ocl_weights_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint32_t *out_scale_at);
+/* kvr_ocl_types.c */
+uint32_t kvri_ocl_type_of(uint32_t dtype); /* KVRI_OCL_DTYPES for one that is not supported */
+const kvri_ocl_type *kvri_ocl_type_at(uint32_t type);
+int kvri_ocl_type_has_codes(uint32_t type); /* quantised */
+uint32_t kvri_ocl_type_group(uint32_t type);                    /* columns that share the halves */
+uint32_t kvri_ocl_type_head_bytes(uint32_t type);               /* of a row for such a group, apart from codes */
+uint64_t kvri_ocl_type_row_bytes(uint32_t type, uint32_t cols); /* staged; as many as in the device's layout */
+/* Bytes of a matrix in the device's layout, and where in it the scales begin. UINT64_MAX: more than 64 bits can say. */
+uint64_t kvri_ocl_type_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint32_t *out_scale_at);
+
+/* kvr_ocl_convert.c */
+int kvri_ocl_convert_is_needed(uint32_t dtype); /* 0: rows are staged as they are in the file */
+void kvri_ocl_convert_row(uint32_t dtype, const uint8_t *src, uint32_t cols, uint8_t *out);
+
+/* kvr_ocl_weights.c */
 uint64_t kvri_ocl_weights_staging(const kvr_backend_need *need);
 /* Copies every weight of the need into its buffer; needs the kernels. */
 kvr_status kvri_ocl_weights_upload(kvr_opencl *cl, kvri_ocl_session *session, const kvr_backend_need *need,

@@ -125,7 +125,7 @@ kvr_status kvri_ocl_clblast_scratch(const kvr_opencl *cl, const kvr_backend_need
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
         if (desc->role != KVR_ROLE_MATRIX ||
-            !kvri_ocl_matmul_uses_clblast(cl, kvri_ocl_memory_type(desc->dtype), desc->rows))
+            !kvri_ocl_matmul_uses_clblast(cl, kvri_ocl_type_of(desc->dtype), desc->rows))
             continue;
         const split cut = split_of(cl, need->batch_tokens, desc->cols);
         const uint64_t n_pad = pad(kvri_min(desc->rows, cut.panel_cols), unit.n);

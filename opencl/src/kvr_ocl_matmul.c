@@ -5,7 +5,7 @@
  *   own        integer product, or float product            integer or float matvec
  *   CLBlast    CLBlast                                      integer or float matvec
  *
- * Integers where precision allows them, the weight has 4 or 8 bits and the device has an instruction for them. Own or CLBlast:
+ * Integers where precision allows them, the weight is quantised and the device has an instruction for them. Own or CLBlast:
  * as configured, else as tuned, else own on CPUs, where it is two to four times as fast (README.md, "Speed now"), and
  * CLBlast elsewhere. The choice depends on weight and path only, never on the number of rows.
  */
@@ -17,7 +17,7 @@
 #define QUANT_BLOCK 32u
 
 static int in_integers(const kvr_opencl *cl, uint32_t type) {
-    if (type != KVRI_OCL_Q4_0 && type != KVRI_OCL_Q8_0) return 0;
+    if (!kvri_ocl_type_has_codes(type)) return 0;
     if (cl->precision == KVR_OPENCL_PRECISION_INTEGER) return 1;
     return cl->precision == KVR_OPENCL_PRECISION_FAST && cl->limits.dot != 0;
 }
@@ -52,14 +52,14 @@ kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need 
     for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++) scratch_bytes[i] = 0;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
-        if (desc->role == KVR_ROLE_MATRIX && in_integers(cl, kvri_ocl_memory_type(desc->dtype)) &&
+        if (desc->role == KVR_ROLE_MATRIX && in_integers(cl, kvri_ocl_type_of(desc->dtype)) &&
             desc->cols / QUANT_BLOCK > blocks)
             blocks = desc->cols / QUANT_BLOCK;
     }
     blocks *= need->batch_tokens; /* below 2^23 * 2^12 */
     scratch_bytes[KVRI_OCL_QUANT] = blocks * QUANT_BLOCK;
     scratch_bytes[KVRI_OCL_QSCALE] = blocks * sizeof(cl_float);
-    scratch_bytes[KVRI_OCL_QSUM] = blocks * sizeof(cl_int);
+    scratch_bytes[KVRI_OCL_QSUM] = blocks * 2u * sizeof(cl_int);
     scratch_bytes[KVRI_OCL_PARTIAL] = kvri_ocl_attention_scratch(need);
     scratch_bytes[KVRI_OCL_STAGING] = kvri_ocl_weights_staging(need);
     if (kvri_ocl_matmul_may_use_clblast(cl)) KVRI_TRY(kvri_ocl_clblast_scratch(cl, need, scratch_bytes, error));
@@ -126,11 +126,6 @@ static void source_args(kvri_ocl_call *call, kvr_view src, int integers) {
     bytes_mems(call);
 }
 
-/* The number of the integer kernel of a type. */
-static uint32_t integer_kernel(uint32_t q4_0, uint32_t type) {
-    return q4_0 + type - KVRI_OCL_Q4_0;
-}
-
 /* Rows of a work-item: all of them, so that a strip of the weight is read once; fewer where the strips alone would not
  * occupy the device. */
 static uint32_t rows_of_item(const kvr_opencl *cl, uint32_t strips, uint32_t rows, uint32_t tile_rows) {
@@ -147,8 +142,7 @@ static kvr_status product(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_vie
     const uint32_t strips = (uint32_t)kvri_ceil_div(tensor->rows, 16u * cl->limits.tile_vecs);
     const uint32_t item_rows = rows_of_item(cl, strips, rows, tile_rows);
     if (integers) KVRI_TRY(quantise(cl, src, rows));
-    kvri_ocl_call call = kvri_ocl_call_begin(
-        cl, integers ? integer_kernel(KVRI_OCL_GEMM_INT_Q4_0, tensor->type) : KVRI_OCL_GEMM + tensor->type);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, (integers ? KVRI_OCL_GEMM_INT : KVRI_OCL_GEMM) + tensor->type);
     kvri_ocl_call_weight(&call, tensor);
     source_args(&call, src, integers);
     kvri_ocl_call_u32(&call, rows);
@@ -163,8 +157,7 @@ static kvr_status matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view
     const kvri_ocl_tensor *tensor = &cl->session->tensors[weight];
     const int integers = in_integers(cl, tensor->type);
     if (integers) KVRI_TRY(quantise(cl, src, rows));
-    kvri_ocl_call call = kvri_ocl_call_begin(
-        cl, integers ? integer_kernel(KVRI_OCL_MATVEC_INT_Q4_0, tensor->type) : KVRI_OCL_MATVEC + tensor->type);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, (integers ? KVRI_OCL_MATVEC_INT : KVRI_OCL_MATVEC) + tensor->type);
     kvri_ocl_call_weight(&call, tensor);
     source_args(&call, src, integers);
     kvri_ocl_call_u32(&call, rows);

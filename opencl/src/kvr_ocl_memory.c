@@ -9,18 +9,8 @@
 #include "kvr_carve.h"
 #include "kvr_checked.h"
 
-uint32_t kvri_ocl_memory_type(uint32_t dtype) {
-    switch (dtype) {
-    case KVR_DTYPE_F32: return KVRI_OCL_F32;
-    case KVR_DTYPE_F16: return KVRI_OCL_F16;
-    case KVR_DTYPE_Q4_0: return KVRI_OCL_Q4_0;
-    case KVR_DTYPE_Q8_0: return KVRI_OCL_Q8_0;
-    default: return KVRI_OCL_DTYPES;
-    }
-}
-
 static int type_fits_role(const kvr_tensor_desc *desc) {
-    const uint32_t type = kvri_ocl_memory_type(desc->dtype);
+    const uint32_t type = kvri_ocl_type_of(desc->dtype);
     switch ((kvr_tensor_role)desc->role) {
     case KVR_ROLE_MATRIX: return type < KVRI_OCL_DTYPES;
     case KVR_ROLE_VECTOR:
@@ -36,7 +26,8 @@ static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc
     uint64_t bytes = 0;
     if (!type_fits_role(desc))
         return kvri_fail_s(error, KVR_ERR_TYPE, "opencl",
-                           "matrices are F32, F16, Q8_0 or Q4_0, all else F32 or F16; not", kvr_dtype_name(desc->dtype),
+                           "matrices are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K or IQ4_NL, all else "
+                           "F32 or F16; not", kvr_dtype_name(desc->dtype),
                            strlen(kvr_dtype_name(desc->dtype)));
     /* Kernels count bytes of a row in 32 bits. */
     if (desc->rows == 0 || desc->cols == 0 || desc->cols > (1u << 28) ||
@@ -46,7 +37,7 @@ static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc
                            desc->bytes);
     uint32_t scale_at = 0;
     if (desc->role == KVR_ROLE_MATRIX)
-        bytes = kvri_ocl_weights_bytes(kvri_ocl_memory_type(desc->dtype), desc->rows, desc->cols, &scale_at);
+        bytes = kvri_ocl_type_bytes(kvri_ocl_type_of(desc->dtype), desc->rows, desc->cols, &scale_at);
     const uint64_t most = kvri_min(cl->limits.max_alloc_bytes, UINT32_MAX); /* kernels count bytes of a matrix in 32 bits */
     if (bytes > most)
         return kvri_fail_n(
@@ -135,11 +126,15 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
         tensor->rows = desc->rows;
         tensor->cols = desc->cols;
         tensor->row_bytes = (uint32_t)kvr_dtype_row_bytes(desc->dtype, desc->cols);
-        tensor->type = kvri_ocl_memory_type(desc->dtype);
+        tensor->type = kvri_ocl_type_of(desc->dtype);
         tensor->role = desc->role;
         tensor->k_pad = (uint32_t)kvri_ceil_div(desc->cols, 32) * 32u;
-        if (desc->role == KVR_ROLE_MATRIX)
-            bytes = kvri_ocl_weights_bytes(tensor->type, desc->rows, desc->cols, &tensor->scale_at);
+        if (desc->role == KVR_ROLE_KV) session->kv_types |= 1u << tensor->type;
+        if (desc->role == KVR_ROLE_MATRIX) {
+            session->weight_types |= 1u << tensor->type;
+            tensor->row_bytes = (uint32_t)kvri_ocl_type_row_bytes(tensor->type, desc->cols);
+            bytes = kvri_ocl_type_bytes(tensor->type, desc->rows, desc->cols, &tensor->scale_at);
+        }
         KVRI_TRY(take(cl, bytes, !is_weight, CL_MEM_READ_WRITE, &tensor->buffer, error));
     }
     for (uint32_t i = 0; i < KVRI_OCL_SCRATCHES; i++)

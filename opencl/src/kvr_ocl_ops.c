@@ -327,10 +327,10 @@ kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl) {
     uint32_t work = 0;
     while (work < session->n_tensors && session->tensors[work].role != KVR_ROLE_WORK) work++;
     if (work == session->n_tensors) return KVR_OK;
-    unsigned seen = 0; /* bit per (role, type) */
+    uint64_t seen = 0; /* bit per (role, type) */
     for (uint32_t i = 0; i < session->n_tensors; i++) {
         const kvri_ocl_tensor *tensor = &session->tensors[i];
-        const unsigned bit = 1u << (tensor->role * KVRI_OCL_DTYPES + tensor->type);
+        const uint64_t bit = 1ull << (tensor->role * KVRI_OCL_DTYPES + tensor->type);
         if (seen & bit) continue;
         seen |= bit;
         if (tensor->role == KVR_ROLE_MATRIX) KVRI_TRY(warm_weight(cl, i, work));

@@ -6,7 +6,8 @@
 
 extern const char kvri_ocl_source_common[];
 extern const char kvri_ocl_source_dot[];
-extern const char kvri_ocl_source_dtype[];
+extern const char kvri_ocl_source_plain[];
+extern const char kvri_ocl_source_quantised[];
 extern const char kvri_ocl_source_weight[];
 extern const char kvri_ocl_source_matvec[];
 extern const char kvri_ocl_source_gemm[];

@@ -1,6 +1,6 @@
 /*
  * kvr_ocl_weights.c - weights at open: vectors as they are, matrices through a staging buffer into the layout that the
- * kernels read (kernels/dtype.cl). The file stays the only other copy.
+ * kernels read (kernels/plain.cl, quantised.cl). The file stays the only other copy.
  */
 #include "kvr_ocl.h"
 
@@ -8,21 +8,6 @@
 
 #define STAGING_BYTES (4u << 20)
 #define CHUNK 256u /* KVR_CHUNK of common.cl */
-
-uint64_t kvri_ocl_weights_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint32_t *out_scale_at) {
-    /* of a strip's 32 columns: 16 rows x 32 values, and their scales */
-    static const struct { uint32_t values, scales; } bytes_of[KVRI_OCL_DTYPES] = {
-        {2048, 0}, {1024, 0}, {256, 32}, {512, 32}};
-    uint64_t blocks = 0;
-    uint64_t values = 0;
-    uint64_t all = 0;
-    if (!kvri_mul(kvri_ceil_div(rows, 16), kvri_ceil_div(cols, 32), &blocks) ||
-        !kvri_mul(blocks, bytes_of[type].values, &values) ||
-        !kvri_mul(blocks, bytes_of[type].values + bytes_of[type].scales, &all))
-        return UINT64_MAX;
-    *out_scale_at = (uint32_t)values; /* of use only where kvri_ocl_memory_layout takes the tensor */
-    return all;
-}
 
 /* Whole strips of the matrix that fit the staging buffer, at least one. */
 static uint32_t strips_at_a_time(uint64_t row_bytes) {
@@ -35,7 +20,7 @@ uint64_t kvri_ocl_weights_staging(const kvr_backend_need *need) {
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
         if (desc->role != KVR_ROLE_MATRIX || desc->rows == 0) continue;
-        const uint64_t row_bytes = desc->bytes / desc->rows;
+        const uint64_t row_bytes = kvri_ocl_type_row_bytes(kvri_ocl_type_of(desc->dtype), desc->cols);
         const uint64_t rows = kvri_min(desc->rows, 16ull * strips_at_a_time(row_bytes));
         if (rows * row_bytes > most) most = rows * row_bytes;
     }
@@ -47,16 +32,30 @@ static kvr_status unwritten(kvr_error *error, cl_int native) {
                          native);
 }
 
+/* In the operators' queue: after the kernel that still reads the rows before. */
+static cl_int stage(const kvr_opencl *cl, cl_mem staging, const kvri_ocl_tensor *tensor, const kvr_tensor_desc *desc,
+                    uint32_t first, uint32_t rows) {
+    const size_t file_bytes = (size_t)(desc->bytes / desc->rows);
+    const uint8_t *from = (const uint8_t *)desc->data + first * file_bytes;
+    const size_t bytes = (size_t)rows * tensor->row_bytes;
+    if (!kvri_ocl_convert_is_needed(desc->dtype))
+        return clEnqueueWriteBuffer(cl->compute, staging, CL_TRUE, 0, bytes, from, 0, NULL, NULL);
+    cl_int native = CL_SUCCESS;
+    uint8_t *to = clEnqueueMapBuffer(cl->compute, staging, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0, NULL,
+                                     NULL, &native);
+    if (native != CL_SUCCESS) return native;
+    for (uint32_t r = 0; r < rows; r++)
+        kvri_ocl_convert_row(desc->dtype, from + r * file_bytes, tensor->cols, to + (size_t)r * tensor->row_bytes);
+    return clEnqueueUnmapMemObject(cl->compute, staging, to, 0, NULL, NULL);
+}
+
 static kvr_status upload_matrix(kvr_opencl *cl, kvri_ocl_session *session, const kvri_ocl_tensor *tensor,
-                                const unsigned char *data, kvr_error *error) {
+                                const kvr_tensor_desc *desc, kvr_error *error) {
     const cl_mem staging = session->scratch[KVRI_OCL_STAGING];
     const uint32_t step = 16u * strips_at_a_time(tensor->row_bytes);
     for (uint32_t row = 0; row < tensor->rows; row += step) {
         const uint32_t rows = (uint32_t)kvri_min(step, tensor->rows - row);
-        /* in the operators' queue: after the kernel that still reads the piece before */
-        const cl_int native =
-            clEnqueueWriteBuffer(cl->compute, staging, CL_TRUE, 0, (size_t)rows * tensor->row_bytes,
-                                 data + (size_t)row * tensor->row_bytes, 0, NULL, NULL);
+        const cl_int native = stage(cl, staging, tensor, desc, row, rows);
         if (native != CL_SUCCESS) return unwritten(error, native);
         kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_PACK + tensor->type);
         kvri_ocl_call_mem(&call, staging);
@@ -80,7 +79,7 @@ kvr_status kvri_ocl_weights_upload(kvr_opencl *cl, kvri_ocl_session *session, co
         if (desc->role != KVR_ROLE_MATRIX && desc->role != KVR_ROLE_VECTOR) continue;
         if (desc->data == NULL) return kvri_fail(error, KVR_ERR_ARG, "opencl", "a weight without data");
         if (desc->role == KVR_ROLE_MATRIX) {
-            KVRI_TRY(upload_matrix(cl, session, tensor, desc->data, error));
+            KVRI_TRY(upload_matrix(cl, session, tensor, desc, error));
             continue;
         }
         const cl_int native = clEnqueueWriteBuffer(cl->compute, tensor->buffer, CL_TRUE, 0, (size_t)desc->bytes,

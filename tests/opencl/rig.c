@@ -5,6 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvr_dtype.h"
+
+const kvr_dtype rig_types[RIG_TYPES] = {KVR_DTYPE_F32,  KVR_DTYPE_F16,  KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0, KVR_DTYPE_BF16,
+                                        KVR_DTYPE_Q4_1, KVR_DTYPE_Q5_0, KVR_DTYPE_Q5_1, KVR_DTYPE_IQ4_NL, KVR_DTYPE_Q2_K,
+                                        KVR_DTYPE_Q3_K, KVR_DTYPE_Q4_K, KVR_DTYPE_Q5_K, KVR_DTYPE_Q6_K};
+
+int rig_type_fits(kvr_dtype dtype, uint32_t cols) {
+    return kvr_dtype_row_bytes(dtype, cols) != 0;
+}
+
 const char *rig_device(void) {
     return getenv("KVR_TEST_DEVICE");
 }
@@ -80,19 +90,39 @@ static void put16(uint8_t *at, uint16_t value) {
     at[1] = (uint8_t)(value >> 8);
 }
 
+/* Where the halves are in a block, and about what they multiply. */
+static const struct { kvr_dtype dtype; uint32_t n, at[2]; float size; } halves_of[] = {
+    {KVR_DTYPE_Q8_0, 1, {0, 0}, 0.01f},     {KVR_DTYPE_Q4_0, 1, {0, 0}, 0.01f},   {KVR_DTYPE_Q4_1, 2, {0, 2}, 0.1f},
+    {KVR_DTYPE_Q5_0, 1, {0, 0}, 0.05f},     {KVR_DTYPE_Q5_1, 2, {0, 2}, 0.05f},   {KVR_DTYPE_IQ4_NL, 1, {0, 0}, 0.01f},
+    {KVR_DTYPE_Q2_K, 2, {80, 82}, 0.02f},   {KVR_DTYPE_Q3_K, 1, {108, 0}, 0.01f}, {KVR_DTYPE_Q4_K, 2, {0, 2}, 0.002f},
+    {KVR_DTYPE_Q5_K, 2, {0, 2}, 0.001f},    {KVR_DTYPE_Q6_K, 1, {208, 0}, 0.0005f}};
+
 static void randomise(uint8_t *bytes, uint32_t dtype, size_t n, uint32_t *seed) {
     if (dtype == KVR_DTYPE_F32) {
         for (size_t i = 0; i < n; i++) ((float *)(void *)bytes)[i] = rig_random(seed);
-    } else if (dtype == KVR_DTYPE_F16) {
-        for (size_t i = 0; i < n; i++) put16(bytes + 2 * i, rig_to_half(rig_random(seed)));
-    } else {
-        const size_t block = dtype == KVR_DTYPE_Q8_0 ? 34 : 18;
-        for (size_t b = 0; b < n / 32; b++) {
-            put16(bytes + b * block, rig_to_half(rig_random(seed) * 0.01f));
-            for (size_t i = 2; i < block; i++)
-                bytes[b * block + i] = (uint8_t)(int)(rig_random(seed) * 127.9f + 128.0f);
-        }
+        return;
     }
+    if (dtype == KVR_DTYPE_F16 || dtype == KVR_DTYPE_BF16) {
+        for (size_t i = 0; i < n; i++) {
+            const float value = rig_random(seed);
+            uint32_t bits = 0;
+            memcpy(&bits, &value, sizeof bits);
+            put16(bytes + 2 * i, dtype == KVR_DTYPE_F16 ? rig_to_half(value) : (uint16_t)(bits >> 16));
+        }
+        return;
+    }
+    const kvri_dtype_form *form = kvri_dtype_form_of(dtype);
+    size_t h = 0;
+    while (halves_of[h].dtype != dtype) h++;
+    for (size_t b = 0; b < n / form->block; b++, bytes += form->block_bytes) {
+        for (size_t i = 0; i < form->block_bytes; i++) bytes[i] = (uint8_t)(int)(rig_random(seed) * 127.9f + 128.0f);
+        for (size_t i = 0; i < halves_of[h].n; i++)
+            put16(bytes + halves_of[h].at[i], rig_to_half(rig_random(seed) * halves_of[h].size));
+    }
+}
+
+static int reads_itself(uint32_t dtype) {
+    return dtype == KVR_DTYPE_F32 || dtype == KVR_DTYPE_F16 || dtype == KVR_DTYPE_Q8_0 || dtype == KVR_DTYPE_Q4_0;
 }
 
 uint32_t rig_add(rig *r, kvr_tensor_role role, kvr_dtype dtype, uint32_t rows, uint32_t cols) {
@@ -109,12 +139,19 @@ uint32_t rig_add(rig *r, kvr_tensor_role role, kvr_dtype dtype, uint32_t rows, u
         r->data[i] = rig_alloc((size_t)desc->bytes);
         randomise(r->data[i], dtype, (size_t)rows * cols, &seed);
         desc->data = r->data[i];
+        if (!reads_itself(dtype)) {
+            const size_t row_bytes = (size_t)kvr_dtype_row_bytes(dtype, cols);
+            r->values[i] = rig_alloc(sizeof(float) * rows * cols);
+            for (size_t t = 0; t < rows; t++)
+                kvri_dtype_to_f32(dtype, (uint8_t *)r->data[i] + t * row_bytes, cols, r->values[i] + t * cols);
+        }
     }
     return i;
 }
 
 double rig_value(const rig *r, uint32_t tensor, uint32_t row, uint32_t col) {
     const kvr_tensor_desc *desc = &r->tensors[tensor];
+    if (!reads_itself(desc->dtype)) return (double)r->values[tensor][(size_t)row * desc->cols + col];
     const uint8_t *at = (const uint8_t *)r->data[tensor] + row * kvr_dtype_row_bytes(desc->dtype, desc->cols);
     const uint32_t i = col % 32;
     const uint8_t *block = at + (size_t)(col / 32) * (desc->dtype == KVR_DTYPE_Q8_0 ? 34 : 18);
@@ -176,7 +213,10 @@ void rig_close(rig *r) {
     }
     kvr_opencl_close(r->opencl);
     free(r->opencl_mem);
-    for (size_t i = 0; i < RIG_TENSORS; i++) free(r->data[i]);
+    for (size_t i = 0; i < RIG_TENSORS; i++) {
+        free(r->data[i]);
+        free(r->values[i]);
+    }
     memset(r, 0, sizeof *r);
 }
 

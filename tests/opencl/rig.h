@@ -1,6 +1,7 @@
 /*
  * rig.h - a small session for operator tests: tensors with random contents, opened on the OpenCL backend and on the
- * reference backend, and their values as doubles by code that shares nothing with either.
+ * reference backend, and their values as doubles: of F32, F16, Q4_0, Q8_0 by code that shares nothing with either, of the other
+ * types as the library dequantises them, which tests/golden compares with the gguf package.
  */
 #ifndef KVR_TEST_RIG_H
 #define KVR_TEST_RIG_H
@@ -28,6 +29,7 @@ typedef struct rig {
     kvr_backend_need need;
     kvr_tensor_desc tensors[RIG_TENSORS];
     void *data[RIG_TENSORS];
+    float *values[RIG_TENSORS]; /* of types that rig_value does not read itself */
     rig_side sides[2]; /* OpenCL, reference */
     kvr_opencl *opencl;
     void *opencl_mem;
@@ -40,6 +42,11 @@ const char *rig_device(void);
 int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
+
+/* Every type that a matrix can have. */
+#define RIG_TYPES 14u
+extern const kvr_dtype rig_types[RIG_TYPES];
+int rig_type_fits(kvr_dtype dtype, uint32_t cols); /* a row of so many columns */
 
 void rig_begin(rig *r, uint32_t batch_tokens, uint32_t ctx_tokens, uint32_t H, uint32_t G, uint32_t D);
 uint32_t rig_add(rig *r, kvr_tensor_role role, kvr_dtype dtype, uint32_t rows, uint32_t cols);
