@@ -5,7 +5,8 @@
     python3 tests/bench/make_model.py --layers 2 --dim 64 --ffn 160 --heads 4 --kv-heads 2 --vocab 320 --type Q8_0 -o x.gguf
     python3 tests/bench/make_model.py --like llama-7b --type F16 --hollow -o 7b.gguf       # the geometry alone, for --emulate
 
-Needs numpy and gguf (PyPI). Weights are normal with variance 1/columns, so activations keep their size through the layers.
+Needs numpy and gguf (PyPI). Weights are normal with variance 1/columns, so activations keep their size through the layers. The K
+types, which the gguf package cannot quantise to, have random codes and scales of that size instead.
 A hollow model has weights of zeros that no disk block stands behind: for emulated boards, which read none.
 """
 import argparse
@@ -14,8 +15,8 @@ import os
 import gguf
 import numpy as np
 
-TYPES = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16,
-         "Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
+TYPES = {name: gguf.GGMLQuantizationType[name] for name in (
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")}
 
 # falcon-7b as a Llama model of the same work: its feed-forward has two matrices of 18176, three of 12128 weigh the same
 # within 0.1 %; its 71 heads share one head of keys and values.
@@ -53,6 +54,40 @@ def vocabulary(n):
     return texts, types
 
 
+def six_bit_scales(rng, n):
+    """The 12 bytes of Q4_K and Q5_K: scales of 8 parts, and leasts of the same sizes."""
+    s = rng.integers(16, 64, (n, 8), dtype=np.uint8)
+    low, high = s[:, :4], s[:, 4:]
+    both = low | high >> 4 << 6
+    return np.hstack([both, both, (high & 15) | high << 4])
+
+
+def random_blocks(rng, kind, rows, cols):
+    """Blocks of a K type with random codes: of variance 1/cols, and around 0."""
+    _, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    n = rows * cols // 256
+    b = rng.integers(0, 256, (n, block_bytes), dtype=np.uint8)
+    size = 1 / np.sqrt(cols)
+
+    def half(at, value):
+        b[:, at:at + 2] = np.frombuffer(np.float16(value).tobytes(), np.uint8)
+
+    if kind.name in ("Q4_K", "Q5_K"):
+        middle = 7.5 if kind.name == "Q4_K" else 15.5
+        b[:, 4:16] = six_bit_scales(rng, n)
+        half(0, size / (42 * middle * 0.58))
+        half(2, size / (42 * 0.58))
+    elif kind.name == "Q2_K":
+        b[:, :16] = (b[:, :16] & 15) * 17
+        half(80, size / (8.8 * 1.12))
+        half(82, size / (8.8 * 1.12) * 1.5)
+    elif kind.name == "Q3_K":
+        half(108, size / (18.5 * 2.35))
+    else:
+        half(208, size / (74 * 18.5))
+    return b.reshape(rows, -1)
+
+
 def main():
     a = arguments()
     rng = np.random.default_rng(a.seed)
@@ -84,8 +119,11 @@ def main():
     def matrix(name, rows, cols):
         if a.hollow:
             return hollow(name, (rows, cols), TYPES[a.type])
-        values = rng.standard_normal((rows, cols), dtype=np.float32) / np.sqrt(np.float32(cols))
         kind = TYPES[a.type]
+        if kind.name.endswith("_K"):
+            w.add_tensor(name, random_blocks(rng, kind, rows, cols), raw_dtype=kind)
+            return
+        values = rng.standard_normal((rows, cols), dtype=np.float32) / np.sqrt(np.float32(cols))
         w.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
     def hollow(name, shape, kind):
