@@ -17,7 +17,7 @@
 #include "kvr/kvr_cpu.h"
 #include "kvr/kvr_opencl.h"
 
-#define RIG_TENSORS 16u
+#define RIG_TENSORS 32u
 
 typedef struct rig_side {
     kvr_backend backend;

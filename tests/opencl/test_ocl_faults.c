@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-enum { BUFFER, FILL, WRITE, READ, KERNEL, ARG, RANGE, FINISH, MARKER, SOURCE, BUILD, KINDS };
+enum { BUFFER, FILL, WRITE, READ, MAP, UNMAP, KERNEL, ARG, RANGE, FINISH, MARKER, SOURCE, BUILD, KINDS };
 
 static int armed = KINDS; /* the kind of call that fails */
 static unsigned countdown;
@@ -61,6 +61,23 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block,
     cl_int (*real)(cl_command_queue, cl_mem, cl_bool, size_t, size_t, void *, cl_uint, const cl_event *, cl_event *);
     REAL(clEnqueueReadBuffer);
     return fails(READ) ? CL_OUT_OF_RESOURCES : real(queue, buffer, block, at, bytes, dst, n, wait, event);
+}
+
+void *clEnqueueMapBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block, cl_map_flags flags, size_t at, size_t bytes,
+                         cl_uint n, const cl_event *wait, cl_event *event, cl_int *status) {
+    void *(*real)(cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t, cl_uint, const cl_event *, cl_event *,
+                  cl_int *);
+    REAL(clEnqueueMapBuffer);
+    if (!fails(MAP)) return real(queue, buffer, block, flags, at, bytes, n, wait, event, status);
+    if (status != NULL) *status = CL_OUT_OF_RESOURCES;
+    return NULL;
+}
+
+cl_int clEnqueueUnmapMemObject(cl_command_queue queue, cl_mem buffer, void *mapped, cl_uint n, const cl_event *wait,
+                               cl_event *event) {
+    cl_int (*real)(cl_command_queue, cl_mem, void *, cl_uint, const cl_event *, cl_event *);
+    REAL(clEnqueueUnmapMemObject);
+    return fails(UNMAP) ? CL_OUT_OF_RESOURCES : real(queue, buffer, mapped, n, wait, event);
 }
 
 cl_kernel clCreateKernel(cl_program program, const char *name, cl_int *status) {
@@ -136,6 +153,7 @@ static void need_of(rig *r) {
     rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F16, 16, 16);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, 4, 32);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, 4, 48);
+    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q5_0, 16, 32); /* one whose rows are converted */
 }
 
 /* A session does its work, and a failure comes back as a status with words. */

@@ -11,8 +11,11 @@
 #define D 24u
 #define M (H * D) /* 96 */
 #define N 164u
+#define WIDE 256u /* columns of weights of the other types, some of which have blocks of so many */
+#define FEW 36u   /* their rows */
+#define PLAIN_TYPES 4u /* of rig_types, with M columns */
 
-enum { W_F32, W_F16, W_Q8, W_Q4, NORM, FREQ, KEYS, VALUES, KEYS32, VALUES32, X, Y, Z, U };
+enum { WEIGHTS, NORM = RIG_TYPES, FREQ, KEYS, VALUES, KEYS32, VALUES32, X, Y, Z, U, X_WIDE, Z_FEW };
 
 static const uint32_t counts[] = {1, 2, 3, 7, 64, 1000};
 
@@ -26,10 +29,8 @@ static void open_rig(rig *r, uint32_t batch, uint32_t gemm, uint32_t precision) 
     config.gemm = gemm;
     config.precision = precision;
     rig_begin(r, batch, T, H, G, D);
-    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F32, N, M);
-    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_F16, N, M);
-    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q8_0, N, M);
-    rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q4_0, N, M);
+    for (size_t d = 0; d < RIG_TYPES; d++)
+        rig_add(r, KVR_ROLE_MATRIX, rig_types[d], d < PLAIN_TYPES ? N : FEW, d < PLAIN_TYPES ? M : WIDE);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, M);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, D / 2);
     rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F16, T, G * D);
@@ -40,6 +41,8 @@ static void open_rig(rig *r, uint32_t batch, uint32_t gemm, uint32_t precision) 
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, M);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, N);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, G * D);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, WIDE);
+    rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, T + 5, FEW);
     rig_open(r, &config);
 }
 
@@ -59,29 +62,15 @@ static kvr_view at_row(uint32_t tensor, uint32_t row) {
     return view;
 }
 
-static uint32_t product_of(const rig_side *b, uint32_t weight, uint32_t at, uint32_t first, uint32_t rows,
-                           const float *x, const float *z) {
-    rig_write(b, X, at, rows, x + first * M);
-    rig_write(b, Z, at, rows, z + first * N);
-    rig_ok(b, b->backend.matmul(b->backend.user, at_row(Z, at), weight, at_row(X, at), rows, KVR_PATH_PREFILL, 1));
-    return Z;
-}
+static uint32_t weight; /* of product */
 
-static uint32_t product_f32(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
-                            const float *z) {
-    return product_of(b, W_F32, at, first, rows, x, z);
-}
-static uint32_t product_f16(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
-                            const float *z) {
-    return product_of(b, W_F16, at, first, rows, x, z);
-}
-static uint32_t product_q8(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
-                           const float *z) {
-    return product_of(b, W_Q8, at, first, rows, x, z);
-}
-static uint32_t product_q4(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x,
-                           const float *z) {
-    return product_of(b, W_Q4, at, first, rows, x, z);
+static uint32_t product(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
+    const int plain = weight < PLAIN_TYPES;
+    const uint32_t from = plain ? X : X_WIDE, to = plain ? Z : Z_FEW;
+    rig_write(b, from, at, rows, x + first * (plain ? M : WIDE));
+    rig_write(b, to, at, rows, z + first * (plain ? N : FEW));
+    rig_ok(b, b->backend.matmul(b->backend.user, at_row(to, at), weight, at_row(from, at), rows, KVR_PATH_PREFILL, 1));
+    return to;
 }
 static uint32_t norm(const rig_side *b, uint32_t at, uint32_t first, uint32_t rows, const float *x, const float *z) {
     (void)z;
@@ -159,15 +148,27 @@ static void run_cut(const rig *r, const rig_side *b, row_op op, uint32_t count, 
     }
 }
 
+static void check_cuts(const rig *whole, const rig *small, size_t side, const char *name, row_op op, const float *x,
+                       const float *z, float *want, float *got) {
+    uint32_t cols = 0;
+    run_cut(whole, &whole->sides[side], op, tokens(), 0, x, z, want, &cols);
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+        for (uint32_t at = 0; at < 6; at += counts[c] == 1 ? 1 : 5) {
+            if (counts[c] == 1 && at > 2) break;
+            run_cut(whole, &whole->sides[side], op, counts[c], at, x, z, got, &cols);
+            if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
+                fail_msg("%s %s: %u rows per call at row %u change the bits", whole->sides[side].name, name, counts[c], at);
+        }
+    run_cut(small, &small->sides[side], op, 3, 1, x, z, got, &cols);
+    if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
+        fail_msg("%s %s: batch_tokens changes the bits", whole->sides[side].name, name);
+}
+
 static void check_all_cuts(uint32_t gemm, uint32_t precision) {
     static const struct {
         const char *name;
         row_op op;
-    } ops[] = {{"product f32", product_f32},
-               {"product f16", product_f16},
-               {"product q8_0", product_q8},
-               {"product q4_0", product_q4},
-               {"rms norm", norm},
+    } ops[] = {{"rms norm", norm},
                {"rope", rotation},
                {"silu", gate},
                {"attention f16", attention_f16},
@@ -177,28 +178,18 @@ static void check_all_cuts(uint32_t gemm, uint32_t precision) {
                {"layer norm, norm per head, bias, scale, gelu", other_norm}};
     rig whole;
     rig small;
-    float *x = inputs(M, 1);
+    float *x = inputs(WIDE, 1);
     float *z = inputs(N, 2);
     float *want = rig_alloc(sizeof(float) * tokens() * N);
     float *got = rig_alloc(sizeof(float) * tokens() * N);
     open_rig(&whole, tokens(), gemm, precision);
     open_rig(&small, 3, gemm, precision);
-    for (size_t side = 0; side < 2; side++)
-        for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++) {
-            uint32_t cols = 0;
-            run_cut(&whole, &whole.sides[side], ops[o].op, tokens(), 0, x, z, want, &cols);
-            for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
-                for (uint32_t at = 0; at < 6; at += counts[c] == 1 ? 1 : 5) {
-                    if (counts[c] == 1 && at > 2) break;
-                    run_cut(&whole, &whole.sides[side], ops[o].op, counts[c], at, x, z, got, &cols);
-                    if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
-                        fail_msg("%s %s: %u rows per call at row %u change the bits", whole.sides[side].name,
-                                 ops[o].name, counts[c], at);
-                }
-            run_cut(&small, &small.sides[side], ops[o].op, 3, 1, x, z, got, &cols);
-            if (memcmp(want, got, sizeof(float) * tokens() * cols) != 0)
-                fail_msg("%s %s: batch_tokens changes the bits", whole.sides[side].name, ops[o].name);
-        }
+    for (size_t side = 0; side < 2; side++) {
+        for (weight = 0; weight < RIG_TYPES; weight++)
+            check_cuts(&whole, &small, side, kvr_dtype_name(rig_types[weight]), product, x, z, want, got);
+        for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++)
+            check_cuts(&whole, &small, side, ops[o].name, ops[o].op, x, z, want, got);
+    }
     rig_close(&whole);
     rig_close(&small);
     free(x);
