@@ -56,7 +56,7 @@ static const option_row TABLE[] = {
     {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
      "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
     {OPT_PRECISION, 0, "precision", "NAME", VALUE_PRECISION, AT(precision), 0, 0,
-     "fast: 4 and 8 bit weights times 8 bit activations where the device has an instruction for it\n(default), exact: "
+     "fast: quantised weights times 8 bit activations where the device has an instruction for it\n(default), exact: "
      "all products in floats, integer: 8 bits on any device"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
     {OPT_TIMEOUT, 0, "timeout", "SEC", VALUE_REAL, AT(timeout_s), 0.001, 86400,

@@ -1,6 +1,6 @@
 /*
- * Blocks of 32: a scale, for some a least value, then the low four bits (first half of the block in the low nibbles). They
- * are one part, with no small scales.
+ * Blocks of 32: a scale, for some a least value, then the low four bits (first half of the block in the low nibbles).
+ * They are one part, with no small scales.
  */
 #include "kvr_dtype_blocks.h"
 

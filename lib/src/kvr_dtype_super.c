@@ -62,8 +62,8 @@ void kvri_block_q3_k(const uint8_t *block, kvri_dtype_block_parts *out) {
     one_bit(block, 2, out->code);
 }
 
-/* f16 scale, f16 scale of the leasts, then 6-bit scales and leasts of 8 parts in 12 bytes: the last four parts keep their
- * upper two bits beside the first four. */
+/* f16 scale, f16 scale of the leasts, then 6-bit scales and leasts of 8 parts in 12 bytes: the last four parts keep
+ * their upper two bits beside the first four. */
 static void six_bit_scales(const uint8_t *block, kvri_dtype_block_parts *out) {
     const uint8_t *packed = block + 4;
     out->scale = kvri_le16(block);

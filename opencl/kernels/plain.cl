@@ -1,6 +1,10 @@
 /*
- * plain.cl - weights without blocks: [strip][k][16 n], WORDs as in the file. The host joins this piece (or quantised.cl, for
- * the other types) once per type, with DT(name) = name_<type>, WORD and FLOATS(i, p) = vector i from p as floats.
+ * plain.cl - weights without blocks: [strip][k][16 n], WORDs as in the file. k_pad = columns rounded up to 32; what is past
+ * the end is zero. The host joins this piece (or quantised.cl, for the other types) once per type, with DT(name) =
+ * name_<type>, WORD and FLOATS(i, p) = vector i from p as floats.
+ *
+ * put16 writes 32 columns k.. of 16 rows that lie row_bytes apart as they were staged, n_rows of them real; block32 reads a
+ * block as 32 vectors of floats.
  */
 static void DT(put16)(global const uchar *rows, uint row_bytes, uint n_rows, uint k, uint K, global uchar *w, uint k_pad,
                       uint scale_at, uint strip) {

@@ -1,7 +1,7 @@
 /*
- * product_int.cl - the same products in integers, for quantised weights: activations are quantised to 8 bits per block of 32
- * (quant.cl), the products of a part of a block are summed exactly, and only the sums are scaled, in ascending blocks. The host
- * joins this piece once per such type, behind quantised.cl.
+ * product_int.cl - the same products in integers, for quantised weights: activations are quantised to 8 bits per block of
+ * 32 (quant.cl), the products of a part of a block are summed exactly, and only the sums are scaled, in ascending blocks. The
+ * host joins this piece once per such type, behind quantised.cl.
  *
  * A weight's byte is its value + STORED_OFFSET, which the start of the sum takes back: x_sum has the sums of the x of half
  * blocks. A least value is the same for a whole part, so it is multiplied with the part's sum of x.

@@ -1,6 +1,7 @@
 /*
- * quantised.cl - weights in blocks of 32 columns: element = (code - OFFSET) * scale, + least where LEAST. The host joins this
- * piece once per type, with DT(name) = name_<type> and the numbers of KVRI_OCL_TYPE_LIST (src/kvr_ocl.h):
+ * quantised.cl - weights in blocks of 32 columns: element = (code - OFFSET) * scale, + least where LEAST; functions as in
+ * plain.cl. The host joins this piece once per type, with DT(name) = name_<type> and the numbers of KVRI_OCL_TYPE_LIST
+ * (src/kvr_ocl.h):
  *
  *   LOW, HIGH   bits of a code: low ones 2, 4 or 8, high ones 0, 1 or 2
  *   PARTS       of a block that have a scale each: 1, or 2 of 16 columns
@@ -10,9 +11,9 @@
  *   [strip][block][LOW + HIGH vectors][16 n][4 bytes], and from byte scale_at on
  *   [strip][GROUP blocks] scale [16 n] halfs, least [16 n] halfs, scales [block][part][16 n] bytes, leasts likewise
  *
- * Group g of a block are its columns 4 g .. 4 g + 3, the four bytes of a lane of one vector: the operand of dot4x8. Its low bits
- * are in vector g % LOW from bit LOW * (g / LOW) of each byte on, its high bits likewise in the HIGH vectors behind. The bytes
- * of 16 rows as they are staged, each [halves][small scales][blocks] (src/kvr_ocl_convert.c), lie the same way side by side.
+ * Group g of a block are its columns 4 g .. 4 g + 3, the four bytes of a lane of one vector: the operand of dot4x8. Its low
+ * bits are in vector g % LOW from bit LOW * (g / LOW) of each byte on, its high bits likewise in the HIGH vectors behind.
+ * Rows are staged with the same bytes in the same order (src/kvr_ocl_convert.c); here 16 of them lie side by side.
  */
 #define HALVES (1u + LEAST)
 #define GROUP (1u + 7u * SMALL)
@@ -64,18 +65,19 @@ static uint16 DT(four)(global const uint *block, uint g) {
 #if HIGH > 0
     const uint high_at = HIGH * (g / HIGH);
     const uint16 high = vload16(LOW + g % HIGH, block);
-    v |= (high_at > LOW ? high >> (high_at - LOW) : high << (LOW - high_at)) & (((1u << HIGH) - 1u) << LOW) * 0x01010101u;
+    v |= (high_at > LOW ? high >> (high_at - LOW) : high << (LOW - high_at)) &
+         (((1u << HIGH) - 1u) << LOW) * 0x01010101u;
 #endif
     return v;
 }
 
-/* Scale (half 0) or least (half 1) of a part of block `index` of the matrix. vload_half16 is one instruction on CPUs where its
- * scalar form is a call. */
-static float16 DT(scale16)(global const uchar *w, uint scale_at, uint index, uint part, uint half_) {
+/* Scale (which 0) or least (which 1) of a part of block `index` of the matrix. vload_half16 is one instruction on CPUs where
+ * its scalar form is a call. */
+static float16 DT(scale16)(global const uchar *w, uint scale_at, uint index, uint part, uint which) {
     global const uchar *head = w + scale_at + (size_t)(index / GROUP) * (16u * HEAD);
-    const float16 common = vload_half16(half_, (global const half *)head);
+    const float16 common = vload_half16(which, (global const half *)head);
 #if SMALL
-    const uint byte = 2u * HALVES + half_ * 8u * PARTS + index % GROUP * PARTS + part;
+    const uint byte = 2u * HALVES + which * 8u * PARTS + index % GROUP * PARTS + part;
     return common * convert_float16(vload16(byte, (global const char *)head));
 #else
     return common;

@@ -20,9 +20,9 @@
 #include "kvr_error.h"
 
 /*
- * The weight types as the device has them: X(enum suffix, kernel name, then the numbers of kernels/quantised.cl: low and high
- * bits of a code, offset, parts of a block, has least values, has small scales). Those with 16 or 32 bits have no codes.
- * kvri_ocl_type_of tells which tensor type becomes which.
+ * The weight types as the device has them: X(enum suffix, kernel name, then the numbers of kernels/quantised.cl: low and
+ * high bits of a code, offset, parts of a block, has least values, has small scales). Those with 16 or 32 bits have no
+ * codes. kvri_ocl_type_of tells which tensor type becomes which.
  */
 #define KVRI_OCL_TYPE_LIST(X)                                                                                          \
     X(F32, f32, 32, 0, 0, 0, 0, 0)                                                                                     \

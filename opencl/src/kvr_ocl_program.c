@@ -14,16 +14,19 @@
 /* What a type's pieces see of KVRI_OCL_TYPE_LIST. */
 static const char *const defines_of[KVRI_OCL_DTYPES] = {
 #define KVRI_OCL_ROW(id, name, low, high, offset, parts, least, small)                                                 \
-    "#define DT(name) name##_" #name "\n#define LOW " #low "u\n#define HIGH " #high "u\n#define OFFSET " #offset          \
-    "\n#define PARTS " #parts "u\n#define LEAST " #least "\n#define SMALL " #small "\n",
+    "#define DT(name) name##_" #name "\n#define LOW " #low "u\n#define HIGH " #high "u\n"                             \
+    "#define OFFSET " #offset "\n#define PARTS " #parts "u\n#define LEAST " #least "\n#define SMALL " #small "\n",
     KVRI_OCL_TYPE_LIST(KVRI_OCL_ROW)
 #undef KVRI_OCL_ROW
 };
 static const char words_of_f32[] = "#define WORD uint\n#define FLOATS(i, p) vload16(i, (global const float *)(p))\n";
-static const char words_of_f16[] = "#define WORD ushort\n#define FLOATS(i, p) vload_half16(i, (global const half *)(p))\n";
-static const char words_of_bf16[] = "#define WORD ushort\n#define FLOATS(i, p) as_float16(convert_uint16(vload16(i, p)) << 16)\n";
+static const char words_of_f16[] =
+    "#define WORD ushort\n#define FLOATS(i, p) vload_half16(i, (global const half *)(p))\n";
+static const char words_of_bf16[] =
+    "#define WORD ushort\n#define FLOATS(i, p) as_float16(convert_uint16(vload16(i, p)) << 16)\n";
 static const char forget_type[] =
-    "\n#undef DT\n#undef LOW\n#undef HIGH\n#undef OFFSET\n#undef PARTS\n#undef LEAST\n#undef SMALL\n#undef WORD\n#undef FLOATS\n"
+    "\n#undef DT\n#undef LOW\n#undef HIGH\n#undef OFFSET\n#undef PARTS\n#undef LEAST\n#undef SMALL\n"
+    "#undef WORD\n#undef FLOATS\n"
     "#undef HALVES\n#undef GROUP\n#undef HEAD\n#undef VECTORS\n#undef GROUPS_OF_PART\n#undef STORED_OFFSET\n";
 
 static const char kv_f32[] = "#define KV(name) name##_f32\n#define KVT float\n#define KV_LOAD(p) VLOADW(p)\n";

@@ -20,7 +20,7 @@ uint32_t kvri_ocl_type_of(uint32_t dtype) {
 #undef KVRI_OCL_ROW
     };
     uint32_t type = 0;
-    if (dtype == KVR_DTYPE_IQ4_NL) return KVRI_OCL_Q8_0; /* its 16 values are whole numbers of 8 bits: the same, bit for bit */
+    if (dtype == KVR_DTYPE_IQ4_NL) return KVRI_OCL_Q8_0; /* its 16 values are whole numbers of 8 bits: no bit changes */
     while (type < KVRI_OCL_DTYPES && dtypes[type] != dtype) type++;
     return type;
 }
@@ -49,7 +49,7 @@ uint64_t kvri_ocl_type_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint32
     const uint64_t value_bytes = kvri_ceil_div(cols, BLOCK) * BLOCK * 16u / 8u * (types[type].low + types[type].high);
     const uint64_t head_bytes = 16u * kvri_ceil_div(cols, kvri_ocl_type_group(type)) * kvri_ocl_type_head_bytes(type);
     uint64_t values = 0;
-    uint64_t all = 0; /* of a strip, cols being below 2^28, 32 bits are not exceeded */
+    uint64_t all = 0;
     if (!kvri_mul(strips, value_bytes, &values) || !kvri_mul(strips, value_bytes + head_bytes, &all)) return UINT64_MAX;
     *out_scale_at = (uint32_t)values; /* of use only where kvri_ocl_memory_layout takes the tensor */
     return all;

@@ -7,9 +7,9 @@
 
 #include "kvr_dtype.h"
 
-const kvr_dtype rig_types[RIG_TYPES] = {KVR_DTYPE_F32,  KVR_DTYPE_F16,  KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0, KVR_DTYPE_BF16,
-                                        KVR_DTYPE_Q4_1, KVR_DTYPE_Q5_0, KVR_DTYPE_Q5_1, KVR_DTYPE_IQ4_NL, KVR_DTYPE_Q2_K,
-                                        KVR_DTYPE_Q3_K, KVR_DTYPE_Q4_K, KVR_DTYPE_Q5_K, KVR_DTYPE_Q6_K};
+const kvr_dtype rig_types[RIG_TYPES] = {
+    KVR_DTYPE_F32,  KVR_DTYPE_F16,    KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0, KVR_DTYPE_BF16, KVR_DTYPE_Q4_1, KVR_DTYPE_Q5_0,
+    KVR_DTYPE_Q5_1, KVR_DTYPE_IQ4_NL, KVR_DTYPE_Q2_K, KVR_DTYPE_Q3_K, KVR_DTYPE_Q4_K, KVR_DTYPE_Q5_K, KVR_DTYPE_Q6_K};
 
 int rig_type_fits(kvr_dtype dtype, uint32_t cols) {
     return kvr_dtype_row_bytes(dtype, cols) != 0;

@@ -1,4 +1,4 @@
-/* The tensor types on their way to the device, without one: staged rows read back are the library's own dequantised rows. */
+/* The tensor types on their way to the device, without one: what is staged is what the library dequantises. */
 #include "rig.h"
 
 #include <string.h>
@@ -65,7 +65,8 @@ static void staged_rows_are_the_dequantised_rows(void **state) {
         }
         for (uint32_t c = 0; c < COLS && kvri_ocl_type_has_codes(type); c++) {
             const float got = staged(type, offsets[type], row, c);
-            if (got != want[c]) fail_msg("%s column %u: %.9g, not %.9g", kvr_dtype_name(dtype), c, (double)got, (double)want[c]);
+            if (got != want[c])
+                fail_msg("%s column %u: %.9g, not %.9g", kvr_dtype_name(dtype), c, (double)got, (double)want[c]);
         }
         free(r.data[tensor]);
         free(r.values[tensor]);

@@ -63,10 +63,10 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block,
     return fails(READ) ? CL_OUT_OF_RESOURCES : real(queue, buffer, block, at, bytes, dst, n, wait, event);
 }
 
-void *clEnqueueMapBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block, cl_map_flags flags, size_t at, size_t bytes,
-                         cl_uint n, const cl_event *wait, cl_event *event, cl_int *status) {
-    void *(*real)(cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t, cl_uint, const cl_event *, cl_event *,
-                  cl_int *);
+void *clEnqueueMapBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block, cl_map_flags flags, size_t at,
+                         size_t bytes, cl_uint n, const cl_event *wait, cl_event *event, cl_int *status) {
+    void *(*real)(cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t, cl_uint, const cl_event *,
+                  cl_event *, cl_int *);
     REAL(clEnqueueMapBuffer);
     if (!fails(MAP)) return real(queue, buffer, block, flags, at, bytes, n, wait, event, status);
     if (status != NULL) *status = CL_OUT_OF_RESOURCES;

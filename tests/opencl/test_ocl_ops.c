@@ -72,7 +72,8 @@ static void check_product(const rig *r, const rig_side *side, const product_case
 
 static void products(const kvr_opencl_config *config) {
     const int integers = config != NULL && config->precision == KVR_OPENCL_PRECISION_INTEGER;
-    static const struct { uint32_t N, K; } shapes[] = {{64, 64}, {172, 64}, {64, 172}, {512, 64}, {100, 352}, {33, 17}, {52, 512}};
+    static const struct { uint32_t N, K; } shapes[] = {{64, 64},   {172, 64}, {64, 172}, {512, 64},
+                                                        {100, 352}, {33, 17},  {52, 512}};
     const uint32_t batch = rig_small() ? 5 : 37;
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         rig r;
@@ -81,7 +82,8 @@ static void products(const kvr_opencl_config *config) {
         uint32_t weights[RIG_TYPES];
         rig_begin(&r, batch, 64, 8, 4, 8);
         for (size_t d = 0; d < RIG_TYPES; d++)
-            weights[d] = rig_type_fits(rig_types[d], K) ? rig_add(&r, KVR_ROLE_MATRIX, rig_types[d], N, K) : RIG_TENSORS;
+            weights[d] =
+                rig_type_fits(rig_types[d], K) ? rig_add(&r, KVR_ROLE_MATRIX, rig_types[d], N, K) : RIG_TENSORS;
         const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, batch + 3, K);
         const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, batch + 3, N);
         rig_open(&r, config);
@@ -193,7 +195,8 @@ static void embedding_rows_are_exact(void **state) {
         float got[22 * 512];
         rig_begin(&r, 21, 64, 8, 4, 8);
         for (size_t d = 0; d < RIG_TYPES; d++)
-            weights[d] = rig_type_fits(rig_types[d], cols) ? rig_add(&r, KVR_ROLE_MATRIX, rig_types[d], 50, cols) : RIG_TENSORS;
+            weights[d] =
+                rig_type_fits(rig_types[d], cols) ? rig_add(&r, KVR_ROLE_MATRIX, rig_types[d], 50, cols) : RIG_TENSORS;
         const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 22, cols);
         rig_open(&r, NULL);
         for (size_t d = 0; d < RIG_TYPES; d++)
@@ -208,7 +211,8 @@ static void embedding_rows_are_exact(void **state) {
                     for (uint32_t k = 0; k < cols; k++) {
                         const double want = rig_value(&r, weights[d], (i * 17 + 49) % 50, k);
                         /* exact; scale and least are added with one rounding less than the gguf package has */
-                        assert_true(fabs((double)got[(i + 1) * cols + k] - want) <= (has_least(rig_types[d]) ? 1e-6 : 0));
+                        const double off = fabs((double)got[(i + 1) * cols + k] - want);
+                        assert_true(off <= (has_least(rig_types[d]) ? 1e-6 : 0));
                     }
             }
         rig_close(&r);

@@ -22,7 +22,7 @@ typedef enum kvr_opencl_gemm {
     KVR_OPENCL_GEMM_OWN = 2      /* the own kernel: no CLBlast compile at first start, no padded copies */
 } kvr_opencl_gemm;
 
-/* Whether products with 4 and 8 bit weights may quantise activations to 8 bits (a scale per 32) and run in integers. Either
+/* Whether products with quantised weights may quantise activations to 8 bits (a scale per 32) and run in integers. Either
  * way a row's bits do not depend on its neighbours, so a chain of equal boards answers as one board does. */
 typedef enum kvr_opencl_precision {
     KVR_OPENCL_PRECISION_FAST = 0,   /* yes, where the device has an instruction for it: x86 VNNI on PoCL,
@@ -43,7 +43,7 @@ typedef struct kvr_opencl_tuning {
     uint32_t panel_k;              /* columns of a weight dequantised at a time (32..512, a multiple of 32) */
     uint32_t clblast_set;          /* its parameters: 1 = its own table, 2.. = sets of kvr_ocl_clblast.c */
     uint32_t narrow_float, narrow_int, wide_float, wide_int; /* kvr_opencl_gemm of prompts, by rows of the weight (narrow:
-                                    * fewer than 1024) and by its type (int: 4 or 8 bits that precision lets run in integers) */
+                                    * fewer than 1024) and by its type (int: quantised, where precision lets it run in integers) */
 } kvr_opencl_tuning;
 
 #define KVR_OPENCL_TUNING_MAX_BYTES 4096u
