@@ -204,6 +204,8 @@ void recorder_wrap(recorder *r, kvr_backend *backend) {
     backend->write = rec_write;
     backend->read = rec_read;
     backend->done = rec_done;
+    backend->matmul_many = NULL; /* recorded one by one */
+    backend->place = NULL;
     /* optional ones stay absent */
     if (backend->mark != NULL) backend->mark = rec_mark;
     if (backend->wait != NULL) backend->wait = rec_wait;

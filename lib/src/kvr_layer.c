@@ -44,12 +44,49 @@ static kvr_status project(const kvri_compute *c, uint32_t layer, const kvri_rows
     return has(c, bias) ? B->add_bias(U, dst, kvri_weight(c->weights, layer, bias), r->rows) : KVR_OK;
 }
 
-/* Queries or keys to their places: a norm per head where there is one, then the rotation. */
-static kvr_status place_heads(const kvri_compute *c, uint32_t layer, const kvri_rows *r, kvr_view x, uint32_t n_heads,
-                              kvri_tensor_kind head_norm) {
-    const int set = kvri_layer_has_window(c->traits, layer) ? KVRI_ROPE_LOCAL : KVRI_ROPE_GLOBAL;
-    if (has(c, head_norm)) KVRI_TRY(norm(c, layer, x, x, head_norm, KVRI_NO_KIND, r->rows, 0));
-    return B->rope(U, x, &c->rope[set], r->rows, n_heads, r->first_token);
+typedef struct projection {
+    kvr_view dst;
+    kvri_tensor_kind weight, bias;
+} projection;
+
+/* Several times project, of the same rows. */
+static kvr_status project_all(const kvri_compute *c, uint32_t layer, const kvri_rows *r, const projection *p, uint32_t n,
+                              kvr_view src) {
+    kvr_product products[KVR_BACKEND_PRODUCTS];
+    if (r->path != KVR_PATH_DECODE || B->matmul_many == NULL) {
+        for (uint32_t i = 0; i < n; i++) KVRI_TRY(project(c, layer, r, p[i].dst, src, p[i].weight, p[i].bias, 0));
+        return KVR_OK;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        products[i].dst = p[i].dst;
+        products[i].weight = kvri_weight(c->weights, layer, p[i].weight);
+    }
+    KVRI_TRY(B->matmul_many(U, products, n, src));
+    for (uint32_t i = 0; i < n; i++)
+        if (has(c, p[i].bias)) KVRI_TRY(B->add_bias(U, p[i].dst, kvri_weight(c->weights, layer, p[i].bias), r->rows));
+    return KVR_OK;
+}
+
+static const kvr_rope *rope_of(const kvri_compute *c, uint32_t layer) {
+    return &c->rope[kvri_layer_has_window(c->traits, layer) ? KVRI_ROPE_LOCAL : KVRI_ROPE_GLOBAL];
+}
+
+/* A norm per head, where there is one. */
+static kvr_status head_norm(const kvri_compute *c, uint32_t layer, const kvri_rows *r, kvr_view x,
+                            kvri_tensor_kind weight) {
+    return has(c, weight) ? norm(c, layer, x, x, weight, KVRI_NO_KIND, r->rows, 0) : KVR_OK;
+}
+
+/* Queries and keys are rotated, keys and values go into the cache. */
+static kvr_status place(const kvri_compute *c, uint32_t layer, const kvri_rows *r, kvr_view q) {
+    const kvr_rope *rope = rope_of(c, layer);
+    const kvr_place p = {q, at(c, KVRI_K), at(c, KVRI_V), {kvri_keys(&c->ids, layer), r->first_token},
+                         {kvri_values(&c->ids, layer), r->first_token}, c->info->n_heads, c->info->n_kv_heads};
+    if (B->place != NULL) return B->place(U, &p, rope, r->rows, r->first_token);
+    if (q.tensor != KVR_NO_TENSOR) KVRI_TRY(B->rope(U, q, rope, r->rows, p.n_heads, r->first_token));
+    KVRI_TRY(B->rope(U, p.k, rope, r->rows, p.n_kv_heads, r->first_token));
+    KVRI_TRY(B->store(U, p.k_cache, p.k, r->rows));                                                 /* K   [S][G][D] */
+    return B->store(U, p.v_cache, p.v, r->rows);                                                    /* V   [S][G][D] */
 }
 
 /* h = what attention reads. */
@@ -76,17 +113,22 @@ kvr_status kvri_layer_embed(const kvri_compute *c, const kvri_rows *r, const int
     return c->traits->embed_scale != 1.0f ? B->scale(U, x, c->traits->embed_scale, 0.0f, r->rows) : KVR_OK;
 }
 
+/* 1: queries are made together with keys and values. Of a prompt they cannot be kept until its keys have come: a chunk has
+ * more rows than the work tensors. */
+static int has_queries(const kvri_rows *r) { return r->path == KVR_PATH_DECODE; }
+
 kvr_status kvri_layer_keys_values(const kvri_compute *c, uint32_t layer, const kvri_rows *r) {
-    const kvr_view h = at(c, KVRI_H), k = at(c, KVRI_K), v = at(c, KVRI_V);
-    const kvr_view k_cache = {kvri_keys(&c->ids, layer), r->first_token};
-    const kvr_view v_cache = {kvri_values(&c->ids, layer), r->first_token};
+    const projection kvq[] = {{at(c, KVRI_K), KVRI_ATTN_K, KVRI_ATTN_K_BIAS},                       /* k   [T][G][D] */
+                              {at(c, KVRI_V), KVRI_ATTN_V, KVRI_ATTN_V_BIAS},                       /* v   [T][G][D] */
+                              {at(c, KVRI_Q), KVRI_ATTN_Q, KVRI_ATTN_Q_BIAS}};                      /* q   [T][H][D] */
+    const kvr_view none = {KVR_NO_TENSOR, 0};
+    const int with_q = has_queries(r);
 
     KVRI_TRY(attention_norm(c, layer, r));                                                          /* h   [T][M] */
-    KVRI_TRY(project(c, layer, r, k, h, KVRI_ATTN_K, KVRI_ATTN_K_BIAS, 0));                         /* k   [T][G][D] */
-    KVRI_TRY(project(c, layer, r, v, h, KVRI_ATTN_V, KVRI_ATTN_V_BIAS, 0));                         /* v   [T][G][D] */
-    KVRI_TRY(place_heads(c, layer, r, k, c->info->n_kv_heads, KVRI_ATTN_K_NORM));
-    KVRI_TRY(B->store(U, k_cache, k, r->rows));                                                     /* K   [S][G][D] */
-    return B->store(U, v_cache, v, r->rows);                                                        /* V   [S][G][D] */
+    KVRI_TRY(project_all(c, layer, r, kvq, with_q ? 3 : 2, at(c, KVRI_H)));
+    if (with_q) KVRI_TRY(head_norm(c, layer, r, kvq[2].dst, KVRI_ATTN_Q_NORM));
+    KVRI_TRY(head_norm(c, layer, r, kvq[0].dst, KVRI_ATTN_K_NORM));
+    return place(c, layer, r, with_q ? kvq[2].dst : none);
 }
 
 /* h: the feed-forward's input. */
@@ -94,9 +136,8 @@ static kvr_status feed_forward(const kvri_compute *c, uint32_t layer, const kvri
     const kvr_view none = {KVR_NO_TENSOR, 0};
     const kvr_view h = at(c, KVRI_H), up = at(c, KVRI_UP), gate = has(c, KVRI_FFN_GATE) ? at(c, KVRI_GATE) : up;
     const kvr_activation activation = c->traits->arch->activation;
-    if (has(c, KVRI_FFN_GATE))
-        KVRI_TRY(project(c, layer, r, gate, h, KVRI_FFN_GATE, KVRI_NO_KIND, 0));                    /* gate [T][F] */
-    KVRI_TRY(project(c, layer, r, up, h, KVRI_FFN_UP, KVRI_NO_KIND, 0));                            /* up  [T][F] */
+    const projection both[] = {{up, KVRI_FFN_UP, KVRI_NO_KIND}, {gate, KVRI_FFN_GATE, KVRI_NO_KIND}}; /* [T][F] */
+    KVRI_TRY(project_all(c, layer, r, both, has(c, KVRI_FFN_GATE) ? 2 : 1, h));
     KVRI_TRY(B->activate(U, gate, has(c, KVRI_FFN_GATE) ? up : none, activation, r->rows));
     return close_branch(c, layer, r, gate, KVRI_FFN_DOWN, KVRI_NO_KIND, KVRI_POST_FFN_NORM);        /* x  += . Wd^T */
 }
@@ -131,8 +172,11 @@ kvr_status kvri_layer_attend(const kvri_compute *c, uint32_t layer, const kvri_r
     const uint32_t T = r->rows;
 
     if (!normed) KVRI_TRY(attention_norm(c, layer, r));                                             /* h   [T][M] */
-    KVRI_TRY(project(c, layer, r, q, h, KVRI_ATTN_Q, KVRI_ATTN_Q_BIAS, 0));                         /* q   [T][H][D] */
-    KVRI_TRY(place_heads(c, layer, r, q, c->info->n_heads, KVRI_ATTN_Q_NORM));
+    if (!has_queries(r)) {
+        KVRI_TRY(project(c, layer, r, q, h, KVRI_ATTN_Q, KVRI_ATTN_Q_BIAS, 0));                     /* q   [T][H][D] */
+        KVRI_TRY(head_norm(c, layer, r, q, KVRI_ATTN_Q_NORM));
+        KVRI_TRY(B->rope(U, q, rope_of(c, layer), T, c->info->n_heads, r->first_token));
+    }
     KVRI_TRY(attention(c, layer, r, att, q));                                                       /* att [T][H][D] */
     /* side by side: the feed-forward reads x as it is before attention is added, through h or a norm of its own */
     if (parallel && has(c, KVRI_ATTN_NORM_2))

@@ -77,7 +77,8 @@ static void KV(attend_one)(global const float *qt, global const KVT *k_head, glo
 kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                               global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
                               float scale, float cap, uint first_split, uint direct, global float *partial,
-                              uint stats_at) {
+                              uint stats_at, uint as_bytes, global char *bytes, global float *scales,
+                              global int *block_sums) {
     const uint h = (uint)get_global_id(0);
     const uint split = (uint)get_global_id(1);
     if (rows == 0u || h >= H) return;
@@ -91,6 +92,9 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
                cap, acc, &most, &sum);
     global float *out = direct ? dst + ((size_t)dst_row * H + h) * KVR_D : partial + part * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(direct ? acc[d] / sum : acc[d], out + d * KVR_W);
+    if (as_bytes)
+        quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h * KVR_D, (h + 1u) * KVR_D, H * KVR_D, bytes, scales,
+                     block_sums);
     if (direct) return;
     partial[stats_at + 2u * part] = most;
     partial[stats_at + 2u * part + 1u] = sum;

@@ -55,11 +55,13 @@ static void fetch(global const uchar *at, size_t step_bytes, int n, int bytes) {
 #endif
 
 /* q, dst: row [H * KVR_D]; k, v: [ctx][G * KVR_D]; keys start .. end - 1. Work-item: (KV head and KVR_HEADS of its heads,
- * split). partial: [split][H][KVR_D] and, from stats_at on, [split][H][2]; unused when direct (one split). */
+ * split). partial: [split][H][KVR_D] and, from stats_at on, [split][H][2]; unused when direct (one split). as_bytes, with
+ * direct only and KVR_D in whole blocks: also quantised. */
 kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                               global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
                               float scale, float cap, uint first_split, uint direct, global float *partial,
-                              uint stats_at) {
+                              uint stats_at, uint as_bytes, global char *bytes, global float *scales,
+                              global int *block_sums) {
     const uint group = H / G;
     const uint pieces = (group + KVR_HEADS - 1u) / KVR_HEADS;
     const uint g = (uint)get_global_id(0) / pieces;
@@ -170,5 +172,8 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
         partial[stats_at + 2u * part] = most[h];
         partial[stats_at + 2u * part + 1u] = sum[h];
     }
+    if (as_bytes)
+        quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h_first * KVR_D, (h_first + (uint)n_heads) * KVR_D, H * KVR_D,
+                     bytes, scales, block_sums);
 }
 #endif

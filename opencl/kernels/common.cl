@@ -18,6 +18,27 @@ static uint window_start(uint end, uint window) {
     return (uint)max((long)end - (long)window, 0L);
 }
 
+/*
+ * Up to three weights of one type times the same row in one launch (matvec, matvec_int): their strips one behind the other,
+ * those that are not there with N = 0. The prologue picks this work-item's: w, scale_at, dst, dst_row, N, and its column n.
+ */
+#define WEIGHTS_ARGS                                                                                                   \
+    global const uchar *w_a, uint scale_at_a, global float *dst_a, uint dst_row_a, uint N_a, global const uchar *w_b,  \
+        uint scale_at_b, global float *dst_b, uint dst_row_b, uint N_b, global const uchar *w_c, uint scale_at_c,      \
+        global float *dst_c, uint dst_row_c, uint N_c
+#define WEIGHTS_PICK                                                                                                   \
+    const uint strip = (uint)get_global_id(0);                                                                         \
+    const uint to_b = (N_a + 15u) / 16u;                                                                               \
+    const uint to_c = to_b + (N_b + 15u) / 16u;                                                                        \
+    const int is_a = strip < to_b;                                                                                     \
+    const int is_b = strip < to_c;                                                                                     \
+    global const uchar *w = is_a ? w_a : is_b ? w_b : w_c;                                                             \
+    const uint scale_at = is_a ? scale_at_a : is_b ? scale_at_b : scale_at_c;                                          \
+    global float *dst = is_a ? dst_a : is_b ? dst_b : dst_c;                                                           \
+    const uint dst_row = is_a ? dst_row_a : is_b ? dst_row_b : dst_row_c;                                              \
+    const uint N = is_a ? N_a : is_b ? N_b : N_c;                                                                      \
+    const uint n = (strip - (is_a ? 0u : is_b ? to_b : to_c)) * 16u;
+
 /* Pairwise, in one fixed order. */
 static float sum8(float8 v) {
     const float4 a = v.lo + v.hi;
@@ -28,6 +49,12 @@ static float sum8(float8 v) {
 static float sum16(float16 v) {
     return sum8(v.lo + v.hi);
 }
+
+/* One value or 16 as F32 or F16, rounded to nearest even. */
+#define PUT16(v, p) vstore16(v, 0, p)
+#define PUT(x, i, p) ((p)[i] = (x))
+#define PUT_HALF16(v, p) vstore_half16_rte(v, 0, p)
+#define PUT_HALF(x, i, p) vstore_half_rte(x, i, p)
 
 /* Element i of a vector tensor, F32 or F16. */
 static float vector_at(global const void *w, uint is_half, uint i) {

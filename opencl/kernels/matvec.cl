@@ -5,9 +5,8 @@
  */
 
 /* dst[n] = sum_k src[k] * w[n][k], + dst[n] when add. */
-kernel void DT(matvec)(global const uchar *w, uint k_pad, uint scale_at, uint K, global const float *src, uint src_row,
-                       uint rows, global float *dst, uint dst_row, uint N, uint add) {
-    const uint n = (uint)get_global_id(0) * 16u;
+kernel void DT(matvec)(WEIGHTS_ARGS, uint k_pad, uint K, global const float *src, uint src_row, uint rows, uint add) {
+    WEIGHTS_PICK
     if (n >= N || rows == 0u) return;
     global const float *x = src + (size_t)src_row * K;
     float16 acc[2] = {0.0f, 0.0f};

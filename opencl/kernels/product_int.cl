@@ -82,10 +82,9 @@ kernel void DT(gemm_int)(global const uchar *w, uint k_pad, uint scale_at, globa
 }
 
 /* One row: decode. Work-item: one strip. */
-kernel void DT(matvec_int)(global const uchar *w, uint k_pad, uint scale_at, global const int *x,
-                           global const float *x_scale, global const int *x_sum, uint rows, global float *dst,
-                           uint dst_row, uint N, uint add) {
-    const uint n = (uint)get_global_id(0) * 16u;
+kernel void DT(matvec_int)(WEIGHTS_ARGS, uint k_pad, global const int *x, global const float *x_scale,
+                           global const int *x_sum, uint rows, uint add) {
+    WEIGHTS_PICK
     if (n >= N || rows == 0u) return;
     const uint blocks = k_pad / QUANT_BLOCK;
     const uint base = n / 16u * blocks;

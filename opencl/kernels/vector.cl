@@ -71,24 +71,18 @@ kernel void scale(global float *x, uint x_row, float factor, float cap, uint col
     }
 }
 
-/*
- * Rotates pair i of every head of row t by (first + t) * freq[i]: elements (2i, 2i + 1), or with halves (i, i + pairs).
- * x: [rows][heads * KVR_D]. Work-item: 16 pairs of row t, whose angles all heads share.
- */
-kernel void rope(global float *x, uint x_row, global const void *freq, uint freq_half, uint rows, uint heads,
-                 uint pairs, uint halves, float magnitude, uint first) {
-    const uint i = (uint)get_global_id(0) * 16u;
-    const uint t = (uint)get_global_id(1);
-    if (i >= pairs || t >= rows) return;
-    const uint here = min(16u, pairs - i);
-    const uint step = halves ? 1u : 2u;
-    const uint apart = halves ? pairs : 1u;
+/* The angles of pairs i .. i + here - 1 (here <= 16) at a token. */
+static float16 rope_angles(global const void *freq, uint freq_half, uint i, uint here, uint token) {
     float f[16];
     for (uint p = 0; p < 16u; p++) f[p] = p < here ? vector_at(freq, freq_half, i + p) : 0.0f;
-    const float16 angle = (float)(first + t) * vload16(0, f);
-    const float16 c = cos(angle) * magnitude;
-    const float16 s = sin(angle) * magnitude;
-    global float *pair = x + (size_t)(x_row + t) * heads * KVR_D + step * i;
+    return (float)token * vload16(0, f);
+}
+
+/* Rotates pairs i .. i + here - 1 of every head of a row: elements (2i, 2i + 1), or with halves (i, i + pairs). */
+static void rotate_heads(global float *row, uint heads, uint i, uint here, uint pairs, uint halves, float16 c, float16 s) {
+    const uint step = halves ? 1u : 2u;
+    const uint apart = halves ? pairs : 1u;
+    global float *pair = row + step * i;
     if (here == 16u && halves) {
         for (uint h = 0; h < heads; h++, pair += KVR_D) {
             const float16 a = vload16(0, pair);
@@ -126,6 +120,18 @@ kernel void rope(global float *x, uint x_row, global const void *freq, uint freq
     }
 }
 
+/* x: [rows][heads * KVR_D], token first + t. Work-item: 16 pairs of row t, whose angles all heads share. */
+kernel void rope(global float *x, uint x_row, global const void *freq, uint freq_half, uint rows, uint heads,
+                 uint pairs, uint halves, float magnitude, uint first) {
+    const uint i = (uint)get_global_id(0) * 16u;
+    const uint t = (uint)get_global_id(1);
+    if (i >= pairs || t >= rows) return;
+    const uint here = min(16u, pairs - i);
+    const float16 angle = rope_angles(freq, freq_half, i, here, first + t);
+    rotate_heads(x + (size_t)(x_row + t) * heads * KVR_D, heads, i, here, pairs, halves, cos(angle) * magnitude,
+                 sin(angle) * magnitude);
+}
+
 /* kind: kvr_activation of kvr_backend.h. */
 static float16 activated16(float16 v, uint kind) {
     if (kind == 0u) return v / (1.0f + exp(-v));
@@ -157,9 +163,10 @@ kernel void activate(global float *x, uint x_row, global const float *up, uint u
     if (as_bytes) quantise_row(y, t, first, end, F, bytes, scales, block_sums);
 }
 
-/* The parts of attention_one, in ascending order of keys. Work-item: one head. */
+/* The parts of attention_one, in ascending order of keys; as_bytes: also quantised. Work-item: one head. */
 kernel void attention_merge(global const float *partial, uint stats_at, uint splits, uint H, global float *dst,
-                            uint dst_row, uint rows) {
+                            uint dst_row, uint rows, uint as_bytes, global char *bytes, global float *scales,
+                            global int *block_sums) {
     const uint h = (uint)get_global_id(0);
     if (rows == 0u || h >= H) return;
     float acc[KVR_D];
@@ -177,24 +184,7 @@ kernel void attention_merge(global const float *partial, uint stats_at, uint spl
         most = now_most;
     }
     for (uint d = 0; d < KVR_D; d++) dst[((size_t)dst_row * H + h) * KVR_D + d] = acc[d] / sum;
-}
-
-/* dst[t] = src[t] as F32 or F16 (round to nearest even). Work-item: KVR_CHUNK columns of one row. */
-kernel void store_f32(global const float *src, uint src_row, global float *dst, uint dst_row, uint cols, uint rows) {
-    const uint t = (uint)get_global_id(1);
-    const uint first = (uint)get_global_id(0) * KVR_CHUNK;
-    if (t >= rows || first >= cols) return;
-    const uint end = min(first + KVR_CHUNK, cols);
-    for (uint i = first; i < end; i++) dst[(size_t)(dst_row + t) * cols + i] = src[(size_t)(src_row + t) * cols + i];
-}
-
-kernel void store_f16(global const float *src, uint src_row, global half *dst, uint dst_row, uint cols, uint rows) {
-    const uint t = (uint)get_global_id(1);
-    uint i = (uint)get_global_id(0) * KVR_CHUNK;
-    if (t >= rows || i >= cols) return;
-    const uint end = min(i + KVR_CHUNK, cols);
-    global const float *from = src + (size_t)(src_row + t) * cols;
-    global half *to = dst + (size_t)(dst_row + t) * cols;
-    for (; i + 16u <= end; i += 16u) vstore_half16_rte(vload16(0, from + i), 0, to + i);
-    for (; i < end; i++) vstore_half_rte(from[i], i, to);
+    if (as_bytes)
+        quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h * KVR_D, (h + 1u) * KVR_D, H * KVR_D, bytes, scales,
+                     block_sums);
 }

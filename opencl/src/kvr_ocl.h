@@ -63,6 +63,7 @@ typedef struct kvri_ocl_type {
     X(GEMM_INT, gemm_int, QUANTISED)                                                                                   \
     X(MATVEC_INT, matvec_int, QUANTISED)                                                                               \
     X(STORE, store, KV)                                                                                                \
+    X(PLACE, place, KV)                                                                                                \
     X(ATTENTION, attention, KV)                                                                                        \
     X(ATTENTION_LIMITED, attention_limited, KV)                                                                        \
     X(ATTENTION_ONE, attention_one, KV)
@@ -274,6 +275,8 @@ kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need 
 kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight);
 kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
                                kvr_path path, int add);
+/* As matmul_many of kvr_backend.h; one launch for neighbours of one type. */
+kvr_status kvri_ocl_matmul_many_run(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src);
 /* An activation tensor changed: byte activations made of it are stale. */
 void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor);
 /* The last arguments of an operator that makes these rows: whether, and where to, it writes them as bytes too. wanted 0: not. */

@@ -75,6 +75,11 @@ static kvr_status put_rows(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k,
     return kvri_ocl_call_run(&call, x, y, "attention could not be enqueued");
 }
 
+/* A head of the result can be quantised by itself. */
+static int in_blocks(const kvr_opencl *cl) {
+    return cl->session->head_dim % 32u == 0;
+}
+
 static kvr_status put_merge(kvr_opencl *cl, kvr_view dst, uint32_t splits, uint32_t stats_at, uint32_t rows) {
     kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_ATTENTION_MERGE);
     kvri_ocl_call_mem(&call, cl->session->scratch[KVRI_OCL_PARTIAL]);
@@ -83,6 +88,7 @@ static kvr_status put_merge(kvr_opencl *cl, kvr_view dst, uint32_t splits, uint3
     kvri_ocl_call_u32(&call, cl->session->n_heads);
     kvri_ocl_call_view(&call, dst);
     kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_matmul_bytes_args(&call, dst, rows, in_blocks(cl));
     return kvri_ocl_call_run(&call, cl->session->n_heads, 1, "attention_merge could not be enqueued");
 }
 
@@ -106,6 +112,7 @@ static kvr_status put_one(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, 
     kvri_ocl_call_u32(&call, splits == 1);
     kvri_ocl_call_mem(&call, session->scratch[KVRI_OCL_PARTIAL]);
     kvri_ocl_call_u32(&call, stats_at);
+    kvri_ocl_matmul_bytes_args(&call, dst, rows, splits == 1 && in_blocks(cl));
     const uint64_t pieces = kvri_ceil_div(session->n_heads / session->n_kv_heads, HEADS);
     KVRI_TRY(kvri_ocl_call_run(&call, by_groups ? session->n_kv_heads * pieces : session->n_heads, splits,
                                "attention could not be enqueued"));

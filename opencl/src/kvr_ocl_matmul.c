@@ -153,18 +153,29 @@ static kvr_status product(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_vie
     return kvri_ocl_call_run(&call, strips, kvri_ceil_div(rows, item_rows), "the product could not be enqueued");
 }
 
-static kvr_status matvec(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, int add) {
-    const kvri_ocl_tensor *tensor = &cl->session->tensors[weight];
-    const int integers = in_integers(cl, tensor->type);
+/* n weights of one type, in one launch (WEIGHTS_ARGS of common.cl). */
+static kvr_status matvec(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src, uint32_t rows, int add) {
+    const kvri_ocl_tensor *tensors = cl->session->tensors;
+    const kvri_ocl_tensor *first = &tensors[products[0].weight];
+    const int integers = in_integers(cl, first->type);
+    uint64_t strips = 0;
     if (integers) KVRI_TRY(quantise(cl, src, rows));
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, (integers ? KVRI_OCL_MATVEC_INT : KVRI_OCL_MATVEC) + tensor->type);
-    kvri_ocl_call_weight(&call, tensor);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, (integers ? KVRI_OCL_MATVEC_INT : KVRI_OCL_MATVEC) + first->type);
+    for (uint32_t i = 0; i < KVR_BACKEND_PRODUCTS; i++) {
+        const kvr_product *product = &products[i < n ? i : 0];
+        const kvri_ocl_tensor *tensor = &tensors[product->weight];
+        const uint32_t here = i < n ? tensor->rows : 0;
+        kvri_ocl_call_mem(&call, tensor->buffer);
+        kvri_ocl_call_u32(&call, tensor->scale_at);
+        kvri_ocl_call_view(&call, product->dst);
+        kvri_ocl_call_u32(&call, here);
+        strips += kvri_ceil_div(here, 16);
+    }
+    kvri_ocl_call_u32(&call, first->k_pad);
     source_args(&call, src, integers);
     kvri_ocl_call_u32(&call, rows);
-    kvri_ocl_call_view(&call, dst);
-    kvri_ocl_call_u32(&call, tensor->rows);
     kvri_ocl_call_u32(&call, add != 0);
-    return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->rows, 16), 1, "matvec could not be enqueued");
+    return kvri_ocl_call_run(&call, strips, 1, "matvec could not be enqueued");
 }
 
 static int clblast_takes(const kvr_opencl *cl, uint32_t weight) {
@@ -175,13 +186,31 @@ static int clblast_takes(const kvr_opencl *cl, uint32_t weight) {
 kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows,
                                kvr_path path, int add) {
     kvri_ocl_matmul_changed(cl, dst.tensor);
-    if (path == KVR_PATH_DECODE) return matvec(cl, dst, weight, src, rows, add);
+    if (path == KVR_PATH_DECODE) {
+        const kvr_product one = {dst, weight};
+        return matvec(cl, &one, 1, src, rows, add);
+    }
     if (clblast_takes(cl, weight)) return kvri_ocl_clblast_run(cl, dst, weight, src, rows, add);
     return product(cl, dst, weight, src, rows, add);
 }
 
+kvr_status kvri_ocl_matmul_many_run(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src) {
+    const kvri_ocl_tensor *tensors = cl->session->tensors;
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < n; i++) kvri_ocl_matmul_changed(cl, products[i].dst.tensor);
+    while (done < n) {
+        uint32_t alike = 1;
+        while (done + alike < n && tensors[products[done + alike].weight].type == tensors[products[done].weight].type)
+            alike++;
+        KVRI_TRY(matvec(cl, products + done, alike, src, 1, 0));
+        done += alike;
+    }
+    return KVR_OK;
+}
+
 kvr_status kvri_ocl_matmul_warm_up(kvr_opencl *cl, kvr_view work, uint32_t weight) {
-    KVRI_TRY(matvec(cl, work, weight, work, 0, 0));
+    const kvr_product one = {work, weight};
+    KVRI_TRY(matvec(cl, &one, 1, work, 0, 0));
     kvri_ocl_matmul_changed(cl, work.tensor);
     if (clblast_takes(cl, weight)) KVRI_TRY(kvri_ocl_clblast_warm_up(cl, work, weight));
     return product(cl, work, weight, work, 0, 0);

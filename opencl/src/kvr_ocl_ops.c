@@ -153,6 +153,32 @@ static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
 }
 
+static kvr_status put_place(kvr_opencl *cl, const kvr_place *what, const kvr_rope *how, uint32_t rows,
+                            uint32_t first_token) {
+    const kvri_ocl_tensor *cache = tensor_of(cl, what->k_cache.tensor);
+    const uint32_t pairs = how->dims / 2u;
+    const uint32_t turns = pairs == 0 ? 1u : (uint32_t)kvri_ceil_div(pairs, 16);
+    const int has_q = what->q.tensor != KVR_NO_TENSOR;
+    if (has_q) kvri_ocl_matmul_changed(cl, what->q.tensor);
+    kvri_ocl_matmul_changed(cl, what->k.tensor);
+    kvri_ocl_call call = kvri_ocl_call_begin(cl, KVRI_OCL_PLACE + cache->type);
+    kvri_ocl_call_view(&call, has_q ? what->q : what->k);
+    kvri_ocl_call_view(&call, what->k);
+    kvri_ocl_call_view(&call, what->v);
+    kvri_ocl_call_view(&call, what->k_cache);
+    kvri_ocl_call_view(&call, what->v_cache);
+    vector_args(&call, how->freq);
+    kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_u32(&call, has_q ? what->n_heads : 0);
+    kvri_ocl_call_u32(&call, what->n_kv_heads);
+    kvri_ocl_call_u32(&call, pairs);
+    kvri_ocl_call_u32(&call, how->style == KVR_ROPE_HALVES);
+    kvri_ocl_call_f32(&call, how->magnitude);
+    kvri_ocl_call_u32(&call, first_token);
+    kvri_ocl_call_u32(&call, turns);
+    return kvri_ocl_call_run(&call, turns + kvri_ceil_div(cache->cols, CHUNK), rows, "place could not be enqueued");
+}
+
 static kvr_status put_activate(kvr_opencl *cl, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows) {
     kvri_ocl_matmul_changed(cl, x.tensor);
     const uint32_t cols = tensor_of(cl, x.tensor)->cols;
@@ -231,32 +257,63 @@ static kvr_status scale(void *user, kvr_view x, float factor, float soft_cap, ui
     return rows == 0 ? KVR_OK : put_scale(cl, x, factor, soft_cap, rows);
 }
 
+static int fits_matmul(const kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows) {
+    return has_rows(cl, dst, KVR_ROLE_WORK, rows) && has_rows(cl, src, KVR_ROLE_WORK, rows) &&
+           has(cl, weight, KVR_ROLE_MATRIX) && tensor_of(cl, weight)->cols == tensor_of(cl, src.tensor)->cols &&
+           tensor_of(cl, weight)->rows == tensor_of(cl, dst.tensor)->cols;
+}
+
+static int fits_rope(const kvr_opencl *cl, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads) {
+    return has_rows(cl, x, KVR_ROLE_WORK, rows) && has(cl, how->freq, KVR_ROLE_VECTOR) &&
+           how->dims <= cl->session->head_dim && how->dims % 2u == 0 &&
+           tensor_of(cl, how->freq)->cols >= how->dims / 2u &&
+           (uint64_t)n_heads * cl->session->head_dim == tensor_of(cl, x.tensor)->cols;
+}
+
+static int fits_store(const kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t rows) {
+    return has_rows(cl, dst, KVR_ROLE_KV, rows) && has_rows(cl, src, KVR_ROLE_WORK, rows) &&
+           tensor_of(cl, dst.tensor)->cols == tensor_of(cl, src.tensor)->cols;
+}
+
 static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
                          int add) {
     kvr_opencl *cl = user;
-    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_WORK, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
-        !has(cl, weight, KVR_ROLE_MATRIX) || tensor_of(cl, weight)->cols != tensor_of(cl, src.tensor)->cols ||
-        tensor_of(cl, weight)->rows != tensor_of(cl, dst.tensor)->cols || (path == KVR_PATH_DECODE && rows > 1))
+    if (cl->session == NULL || !fits_matmul(cl, dst, weight, src, rows) || (path == KVR_PATH_DECODE && rows > 1))
         return refuse(cl, "matmul: tensors or rows do not fit");
     return rows == 0 ? KVR_OK : kvri_ocl_matmul_run(cl, dst, weight, src, rows, path, add);
+}
+
+static kvr_status matmul_many(void *user, const kvr_product *products, uint32_t n, kvr_view src) {
+    kvr_opencl *cl = user;
+    int fits = cl->session != NULL && n <= KVR_BACKEND_PRODUCTS;
+    for (uint32_t i = 0; fits && i < n; i++) fits = fits_matmul(cl, products[i].dst, products[i].weight, src, 1);
+    if (!fits) return refuse(cl, "matmul_many: tensors or rows do not fit");
+    return kvri_ocl_matmul_many_run(cl, products, n, src);
 }
 
 static kvr_status rope(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                        uint32_t first_token) {
     kvr_opencl *cl = user;
-    if (cl->session == NULL || !has_rows(cl, x, KVR_ROLE_WORK, rows) || !has(cl, how->freq, KVR_ROLE_VECTOR) ||
-        how->dims > cl->session->head_dim || how->dims % 2u != 0 || tensor_of(cl, how->freq)->cols < how->dims / 2u ||
-        (uint64_t)n_heads * cl->session->head_dim != tensor_of(cl, x.tensor)->cols)
+    if (cl->session == NULL || !fits_rope(cl, x, how, rows, n_heads))
         return refuse(cl, "rope: tensors, heads or rows do not fit");
     return rows == 0 || how->dims == 0 ? KVR_OK : put_rope(cl, x, how, rows, n_heads, first_token);
 }
 
 static kvr_status store(void *user, kvr_view dst, kvr_view src, uint32_t rows) {
     kvr_opencl *cl = user;
-    if (cl->session == NULL || !has_rows(cl, dst, KVR_ROLE_KV, rows) || !has_rows(cl, src, KVR_ROLE_WORK, rows) ||
-        tensor_of(cl, dst.tensor)->cols != tensor_of(cl, src.tensor)->cols)
-        return refuse(cl, "store: tensors or rows do not fit");
+    if (cl->session == NULL || !fits_store(cl, dst, src, rows)) return refuse(cl, "store: tensors or rows do not fit");
     return rows == 0 ? KVR_OK : put_store(cl, dst, src, rows);
+}
+
+static kvr_status place(void *user, const kvr_place *what, const kvr_rope *how, uint32_t rows, uint32_t first_token) {
+    kvr_opencl *cl = user;
+    if (cl->session == NULL || !fits_rope(cl, what->k, how, rows, what->n_kv_heads) ||
+        (what->q.tensor != KVR_NO_TENSOR && !fits_rope(cl, what->q, how, rows, what->n_heads)) ||
+        !fits_store(cl, what->k_cache, what->k, rows) || !fits_store(cl, what->v_cache, what->v, rows) ||
+        tensor_of(cl, what->k_cache.tensor)->cols != tensor_of(cl, what->v_cache.tensor)->cols ||
+        tensor_of(cl, what->k_cache.tensor)->type != tensor_of(cl, what->v_cache.tensor)->type)
+        return refuse(cl, "place: tensors, heads or rows do not fit");
+    return rows == 0 ? KVR_OK : put_place(cl, what, how, rows, first_token);
 }
 
 static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
@@ -288,6 +345,8 @@ void kvri_ocl_ops_table(kvr_backend *out) {
     out->embed = embed;
     out->norm = norm;
     out->matmul = matmul;
+    out->matmul_many = matmul_many;
+    out->place = place;
     out->add_bias = add_bias;
     out->scale = scale;
     out->rope = rope;
@@ -304,10 +363,16 @@ static kvr_status warm_weight(kvr_opencl *cl, uint32_t weight, uint32_t work) {
     return kvri_ocl_matmul_warm_up(cl, view, weight);
 }
 
-static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work) {
+static kvr_status warm_kv(kvr_opencl *cl, uint32_t kv, uint32_t work, uint32_t vector) {
     const kvr_view view = {work, 0};
     const kvr_view cache = {kv, 0};
     KVRI_TRY(put_store(cl, cache, view, 0));
+    if (vector != KVR_NO_TENSOR) {
+        const kvr_view none = {KVR_NO_TENSOR, 0};
+        const kvr_place what = {none, view, view, cache, cache, 0, 0};
+        const kvr_rope how = {vector, 0, KVR_ROPE_PAIRS, 1.0f};
+        KVRI_TRY(put_place(cl, &what, &how, 0, 0));
+    }
     return kvri_ocl_attention_warm_up(cl, view, kv);
 }
 
@@ -322,11 +387,16 @@ static kvr_status warm_vector(kvr_opencl *cl, uint32_t vector, uint32_t work) {
     return put_activate(cl, view, view, KVR_ACT_SILU, 0);
 }
 
+static uint32_t first_of(const kvri_ocl_session *session, uint32_t role) {
+    for (uint32_t i = 0; i < session->n_tensors; i++)
+        if (session->tensors[i].role == role) return i;
+    return KVR_NO_TENSOR;
+}
+
 kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl) {
     const kvri_ocl_session *session = cl->session;
-    uint32_t work = 0;
-    while (work < session->n_tensors && session->tensors[work].role != KVR_ROLE_WORK) work++;
-    if (work == session->n_tensors) return KVR_OK;
+    const uint32_t work = first_of(session, KVR_ROLE_WORK);
+    if (work == KVR_NO_TENSOR) return KVR_OK;
     uint64_t seen = 0; /* bit per (role, type) */
     for (uint32_t i = 0; i < session->n_tensors; i++) {
         const kvri_ocl_tensor *tensor = &session->tensors[i];
@@ -334,7 +404,7 @@ kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl) {
         if (seen & bit) continue;
         seen |= bit;
         if (tensor->role == KVR_ROLE_MATRIX) KVRI_TRY(warm_weight(cl, i, work));
-        if (tensor->role == KVR_ROLE_KV) KVRI_TRY(warm_kv(cl, i, work));
+        if (tensor->role == KVR_ROLE_KV) KVRI_TRY(warm_kv(cl, i, work, first_of(session, KVR_ROLE_VECTOR)));
         if (tensor->role == KVR_ROLE_VECTOR) KVRI_TRY(warm_vector(cl, i, work));
     }
     const cl_int native = clFinish(cl->compute);

@@ -29,13 +29,15 @@ static const char forget_type[] =
     "#undef WORD\n#undef FLOATS\n"
     "#undef HALVES\n#undef GROUP\n#undef HEAD\n#undef VECTORS\n#undef GROUPS_OF_PART\n#undef STORED_OFFSET\n";
 
-static const char kv_f32[] = "#define KV(name) name##_f32\n#define KVT float\n#define KV_LOAD(p) VLOADW(p)\n";
-static const char kv_f16[] = "#define KV(name) name##_f16\n#define KVT half\n#define KV_LOAD(p) VLOADW_HALF(p)\n";
-static const char forget_kv[] = "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n";
+static const char kv_f32[] = "#define KV(name) name##_f32\n#define KVT float\n#define KV_LOAD(p) VLOADW(p)\n"
+                             "#define KV_STORE16(v, p) PUT16(v, p)\n#define KV_STORE(x, i, p) PUT(x, i, p)\n";
+static const char kv_f16[] = "#define KV(name) name##_f16\n#define KVT half\n#define KV_LOAD(p) VLOADW_HALF(p)\n"
+                             "#define KV_STORE16(v, p) PUT_HALF16(v, p)\n#define KV_STORE(x, i, p) PUT_HALF(x, i, p)\n";
+static const char forget_kv[] = "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n#undef KV_STORE16\n#undef KV_STORE\n";
 
 /* The program's source, in pieces. */
 #define PIECES_OF_TYPE 8u
-#define PIECES_OF_KV 5u
+#define PIECES_OF_KV 6u
 typedef struct kvri_source {
     const char *pieces[12u + PIECES_OF_TYPE * KVRI_OCL_DTYPES + 2u * PIECES_OF_KV];
     cl_uint n;
@@ -66,6 +68,7 @@ static void join_type(kvri_source *s, uint32_t type) {
 
 static void join_kv(kvri_source *s, uint32_t type) {
     join(s, type == KVRI_OCL_F32 ? kv_f32 : kv_f16);
+    join(s, kvri_ocl_source_place);
     join(s, kvri_ocl_source_attention);
     join(s, kvri_ocl_source_attention_tile);
     join(s, kvri_ocl_source_attention_one);

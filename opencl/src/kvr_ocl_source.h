@@ -15,6 +15,7 @@ extern const char kvri_ocl_source_quant[];
 extern const char kvri_ocl_source_product[];
 extern const char kvri_ocl_source_product_int[];
 extern const char kvri_ocl_source_vector[];
+extern const char kvri_ocl_source_place[];
 extern const char kvri_ocl_source_attention[];
 extern const char kvri_ocl_source_attention_tile[];
 extern const char kvri_ocl_source_attention_one[];

@@ -291,6 +291,8 @@ static inline void lazy_close(void *user) {
 static inline void lazy_backend(lazy *l, kvr_backend *backend) {
     l->inner = *backend;
     backend->user = l;
+    backend->matmul_many = NULL;
+    backend->place = NULL;
     backend->measure = lazy_measure;
     backend->open = lazy_open;
     backend->close = lazy_close;
@@ -326,6 +328,8 @@ static inline void wrap_backend(wrap *w, kvr_backend *backend) {
     w->failed = 0;
     memset(w->reads, 0, sizeof w->reads);
     backend->user = w;
+    backend->matmul_many = NULL;
+    backend->place = NULL;
     backend->measure = wrap_measure;
     backend->open = wrap_open;
     backend->close = wrap_close;

@@ -135,6 +135,21 @@ typedef enum kvr_activation {
     KVR_ACT_GELU_TANH = 2 /* x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) (Hendrycks, Gimpel 2016) */
 } kvr_activation;
 
+/* One of several products with the same rows. */
+typedef struct kvr_product {
+    kvr_view dst;
+    uint32_t weight;
+} kvr_product;
+#define KVR_BACKEND_PRODUCTS 3u /* at most so many in a call */
+
+/* Where queries, keys and values of some rows go. */
+typedef struct kvr_place {
+    kvr_view q; /* WORK, rotated in place; or tensor KVR_NO_TENSOR */
+    kvr_view k, v; /* WORK; k is left rotated */
+    kvr_view k_cache, v_cache; /* KV */
+    uint32_t n_heads, n_kv_heads;
+} kvr_place;
+
 /* A transfer under way; 0 = already complete. */
 typedef uint32_t kvr_fence;
 
@@ -183,6 +198,11 @@ typedef struct kvr_backend {
                             uint32_t rows, uint32_t first_token);
     /* x[t][i] = activation(x[t][i]) * up[t][i]; without the factor when up.tensor is KVR_NO_TENSOR. */
     kvr_status (*activate)(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows);
+
+    /* Optional, because every launch costs time on a device: several operators in one, with the results of these bits.
+     * matmul_many: n calls of matmul with one row, path DECODE, without add. place: rope of q and of k, store of k and of v. */
+    kvr_status (*matmul_many)(void *user, const kvr_product *products, uint32_t n, kvr_view src);
+    kvr_status (*place)(void *user, const kvr_place *what, const kvr_rope *how, uint32_t rows, uint32_t first_token);
 
     /* Host to device, whole rows in the dtype of dst. src may be reused when the call returns. Does not wait for
      * operators enqueued before; the core writes only rows that none of them reads. */
