@@ -85,7 +85,7 @@ static void placing_is_rope_and_store(void **state) {
         for (int together = 0; together < 2; together++) {
             kvr_place what = {{q, 0}, {k, 0}, {v, 0}, {keys, 5}, {values, 5}, H, G};
             void *u = b->backend.user;
-            memset(cache, 0, sizeof cache[0]);
+            memset(cache[together], 0, sizeof cache[together]);
             rig_write(b, keys, 0, CTX, cache[together][0]);
             rig_write(b, values, 0, CTX, cache[together][1]);
             rig_fill(x, ROWS * H * D, 1);
