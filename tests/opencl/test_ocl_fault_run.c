@@ -45,6 +45,7 @@ static unsigned countdown;
 static cl_int code;
 static int fired;
 static int live; /* objects made and not given back */
+static int no_devices; /* 1: platforms are there, and fail */
 
 static int fails(int kind) {
     if (kind != armed || fired || countdown-- > 0) return 0;
@@ -147,6 +148,11 @@ GIVES_BACK(clReleaseMemObject, cl_mem)
 GIVES_BACK(clReleaseProgram, cl_program)
 GIVES_BACK(clReleaseKernel, cl_kernel)
 GIVES_BACK(clReleaseEvent, cl_event)
+
+cl_int clGetDeviceIDs(cl_platform_id platform, cl_device_type type, cl_uint cap, cl_device_id *out, cl_uint *out_n) {
+    REAL(cl_int, clGetDeviceIDs, (cl_platform_id, cl_device_type, cl_uint, cl_device_id *, cl_uint *));
+    return no_devices ? CL_OUT_OF_HOST_MEMORY : real(platform, type, cap, out, out_n);
+}
 
 /* --- one life ----------------------------------------------------------------------------------------------------- */
 
@@ -305,7 +311,29 @@ static void every_call_of_a_life_may_fail(void **state) {
     free(file);
 }
 
+/* A driver that is there but fails at once: told as that, with the way out. */
+static void a_broken_driver_is_told_apart_from_none(void **state) {
+    (void)state;
+    uint32_t n = 7;
+    kvr_error error = {0};
+    life l = {0};
+    if (rig_no_device()) skip();
+    no_devices = 1;
+    assert_int_equal(kvr_opencl_list(NULL, 0, &n, &error), KVR_ERR_NO_DEVICE);
+    assert_int_equal(n, 0);
+    assert_int_equal(error.native, CL_OUT_OF_HOST_MEMORY);
+    assert_non_null(strstr(error.text, "driver is installed but fails"));
+    assert_non_null(strstr(error.text, "-d reference"));
+    l.opencl_mem = rig_alloc(kvr_opencl_bytes());
+    assert_int_equal(open_device(&l), KVR_ERR_NO_DEVICE);
+    no_devices = 0;
+    assert_string_equal(l.error.text, error.text);
+    assert_int_equal(live, 0);
+    free(l.opencl_mem);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_call_of_a_life_may_fail)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_broken_driver_is_told_apart_from_none),
+                                       cmocka_unit_test(every_call_of_a_life_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
