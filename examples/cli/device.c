@@ -73,8 +73,7 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     if (posix_memalign(&dev->memory, MEMORY_ALIGNMENT, kvr_opencl_bytes()) != 0)
         return say_error("the OpenCL backend wants %zu bytes of memory: end other programs", kvr_opencl_bytes());
     if (kvr_opencl_open(dev->memory, kvr_opencl_bytes(), &config, port, &dev->opencl, &error) != KVR_OK)
-        return say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is, -d reference works everywhere)",
-                             &error);
+        return say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is)", &error);
     kvr_opencl_info info;
     memset(&info, 0, sizeof info);
     kvr_opencl_device(dev->opencl, &info);
@@ -83,23 +82,21 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     return EXIT_OK;
 }
 
-static int has_opencl(void) {
+/* NULL: there is a device; else why there is none. */
+static const char *why_reference(void) {
     uint32_t n = 0;
     kvr_error error = {0};
-    return kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK && n > 0;
+    return kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK ? NULL : error.text;
 }
-static const char WHY_REFERENCE[] = "no OpenCL device here, using the slow reference backend; install a driver, "
-                                    "for example pocl-opencl-icd";
 #else
 static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {
     (void)dev, (void)place, (void)choice, (void)port;
     return say_error("this kvr was built without OpenCL; use -d reference, or build it with -DKVR_WITH_OPENCL=ON");
 }
 
-static int has_opencl(void) {
-    return 0;
+static const char *why_reference(void) {
+    return "this kvr was built without OpenCL";
 }
-static const char WHY_REFERENCE[] = "this kvr was built without OpenCL, using the slow reference backend";
 #endif
 
 int device_open(const device_choice *choice, const kvr_port *port, device **out) {
@@ -112,8 +109,9 @@ int device_open(const device_choice *choice, const kvr_port *port, device **out)
         snprintf(dev->name, sizeof dev->name, "emulated %s", dev->emulated.profile.name);
         return code;
     }
-    if (name == NULL && !has_opencl()) {
-        say_note("%s", WHY_REFERENCE);
+    const char *why = name == NULL ? why_reference() : NULL;
+    if (why != NULL) {
+        say_note("using the slow reference backend: %s", why);
         use_reference(dev);
         return EXIT_OK;
     }
@@ -171,7 +169,7 @@ int device_list(void) {
     kvr_status status = kvr_opencl_list(infos, CAP_DEVICES, &n, &error);
     if (status != KVR_OK && status != KVR_ERR_NO_DEVICE) return say_kvr_error("cannot list OpenCL devices", &error);
     for (uint32_t i = 0; i < n && i < CAP_DEVICES; i++) print_device(&infos[i]);
-    if (n == 0) printf("no OpenCL device: install a driver, for example pocl-opencl-icd\n");
+    if (n == 0) printf("%s\n", error.text);
     printf("reference  portable C, one core%s\n", n == 0 ? "  (default)" : "");
     return EXIT_OK;
 }

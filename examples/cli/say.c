@@ -45,7 +45,9 @@ void say_be_quiet(void) {
 int say_kvr_error(const char *what, const kvr_error *error) {
     char line[512];
     kvr_error_format(error, line, sizeof line);
-    return say_error("%s: %s", what, line);
+    const int of_device = error->status == KVR_ERR_DEVICE || error->status == KVR_ERR_NO_DEVICE;
+    const int offers = strstr(line, "-d reference") != NULL || strstr(what, "-d reference") != NULL;
+    return say_error("%s: %s%s", what, line, of_device && !offers ? "; -d reference works without OpenCL" : "");
 }
 
 int say_flush_output(void) {

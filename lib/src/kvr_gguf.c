@@ -11,6 +11,8 @@
 #define MAX_ALIGNMENT (1u << 20)
 #define MAX_NAME_BYTES 1024u   /* keys and tensor names; the format's own limits are 65535 and 64 */
 #define MAX_DIM (1ull << 40)
+#define LEAST_KV_BYTES 14u     /* length, one letter, type, one byte */
+#define LEAST_TENSOR_BYTES 33u /* length, one letter, number of dimensions, one of them, type, offset */
 
 uint16_t kvri_le16(const uint8_t *p) { return (uint16_t)(p[0] | (uint32_t)p[1] << 8); }
 uint32_t kvri_le32(const uint8_t *p) {
@@ -174,18 +176,29 @@ kvr_status kvri_gguf_open(const void *file, uint64_t file_bytes, kvri_gguf *out,
     if (memcmp(magic, "GGUF", 4) != 0)
         return kvri_fail_s(error, KVR_ERR_MAGIC, MODULE, "give a .gguf model file; this one starts with", magic, 4);
     if (!take_u32(&r, &g.version)) return truncated(&r, error);
+    if (g.version != 0 && (g.version & 0xFFFFu) == 0)
+        return kvri_fail(error, KVR_ERR_VERSION, MODULE,
+                         "a big-endian file: convert the model for little-endian processors");
     if (g.version != 2 && g.version != 3)
         return kvri_fail_n(error, KVR_ERR_VERSION, MODULE,
                            "only GGUF versions 2 and 3 are read: convert the file again with current tools", 3,
                            g.version);
     if (!take_u64(&r, &g.n_tensors) || !take_u64(&r, &g.n_kv)) return truncated(&r, error);
 
+    if (g.n_kv > (r.end - r.at) / LEAST_KV_BYTES || g.n_tensors > (r.end - r.at) / LEAST_TENSOR_BYTES)
+        return kvri_fail(error, KVR_ERR_TRUNCATED, MODULE,
+                         "more keys or tensors than the file has bytes for: copy or download it again");
+
+    int has_alignment = 0;
     g.kv_at = r.at;
     for (uint64_t i = 0; i < g.n_kv; i++) {
         kvri_str key;
         kvri_gguf_value value;
         KVRI_TRY(read_kv(&r, &key, &value, error));
-        if (kvri_str_eq(key, "general.alignment")) KVRI_TRY(read_alignment(&value, &g.alignment, error));
+        if (!kvri_str_eq(key, "general.alignment")) continue;
+        if (has_alignment) return kvri_fail_s(error, KVR_ERR_CORRUPT, MODULE, "there twice: key", key.at, key.n);
+        has_alignment = 1;
+        KVRI_TRY(read_alignment(&value, &g.alignment, error));
     }
     g.tensors_at = r.at;
     for (uint64_t i = 0; i < g.n_tensors; i++) {

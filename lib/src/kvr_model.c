@@ -91,12 +91,20 @@ static int key_matches(kvri_str key, const char *pattern, kvri_str arch) {
     return kvri_str_eq(rest, pattern + 1);
 }
 
+/* Loaders differ in which of two values counts, so a file that means one thing here could mean another elsewhere. */
+static kvr_status keep_key(intake *in, key_id id, kvri_str key, const kvri_gguf_value *value) {
+    if (in->keys[id].data != NULL)
+        return kvri_fail_s(in->error, KVR_ERR_CORRUPT, MODULE, "there twice: key", key.at, key.n);
+    in->keys[id] = *value;
+    return KVR_OK;
+}
+
 static kvr_status collect_keys(intake *in) {
     kvri_str key;
     kvri_gguf_value value;
     kvri_gguf_cursor c = kvri_gguf_first_kv(&in->gguf);
     while (kvri_gguf_next_kv(&in->gguf, &c, &key, &value) == KVR_OK)
-        if (kvri_str_eq(key, key_names[KEY_ARCH])) in->keys[KEY_ARCH] = value;
+        if (kvri_str_eq(key, key_names[KEY_ARCH])) KVRI_TRY(keep_key(in, KEY_ARCH, key, &value));
     if (!is_string(&in->keys[KEY_ARCH]))
         return kvri_fail_s(in->error, KVR_ERR_KEY, MODULE, "the file does not say what model it is: needs the text key",
                            key_names[KEY_ARCH], strlen(key_names[KEY_ARCH]));
@@ -104,7 +112,7 @@ static kvr_status collect_keys(intake *in) {
     c = kvri_gguf_first_kv(&in->gguf);
     while (kvri_gguf_next_kv(&in->gguf, &c, &key, &value) == KVR_OK)
         for (int k = KEY_NAME; k < KEY_COUNT; k++)
-            if (key_matches(key, key_names[k], arch)) in->keys[k] = value;
+            if (key_matches(key, key_names[k], arch)) KVRI_TRY(keep_key(in, (key_id)k, key, &value));
     kvri_copy_printable(in->info.architecture, sizeof in->info.architecture, arch.at, arch.n);
     if (is_string(&in->keys[KEY_NAME])) {
         const kvri_str name = kvri_gguf_string(in->keys[KEY_NAME].data);
@@ -116,9 +124,17 @@ static kvr_status collect_keys(intake *in) {
 /* Only then may a failure add its numbers: an earlier record is left as it is. */
 static int is_first_failure(const intake *in) { return in->error != NULL && in->error->status == KVR_OK; }
 
-static kvr_status bad_key(intake *in, key_id id, const char *text) {
-    return kvri_fail_s(in->error, KVR_ERR_KEY, MODULE, text, key_names[id], strlen(key_names[id]));
+/* Names the key as it is in the file. */
+static kvr_status fail_key(intake *in, kvr_status status, key_id id, const char *text) {
+    char name[96];
+    const char *arch = key_names[id][0] == '%' ? in->info.architecture : "";
+    const size_t n_arch = strlen(arch), n = strlen(key_names[id]) - (n_arch > 0);
+    memcpy(name, arch, n_arch);
+    memcpy(name + n_arch, key_names[id] + (n_arch > 0), n);
+    return kvri_fail_s(in->error, status, MODULE, text, name, n_arch + n);
 }
+
+static kvr_status bad_key(intake *in, key_id id, const char *text) { return fail_key(in, KVR_ERR_KEY, id, text); }
 
 /* A whole number from min to max in any integer type; *out keeps its default when the key is absent and not required. */
 static kvr_status get_u32(intake *in, key_id id, int required, uint32_t min, uint32_t max, uint32_t *out) {
@@ -164,8 +180,7 @@ static kvr_status check_token_array(intake *in, key_id id, uint32_t type, uint32
     const kvri_gguf_value *v = &in->keys[id];
     if (v->data == NULL) return KVR_OK;
     if (!v->is_array || (v->type != type && v->type != other_type) || v->count != in->info.n_vocab)
-        return kvri_fail_s(in->error, KVR_ERR_VOCAB, MODULE, "not one entry per token: key", key_names[id],
-                           strlen(key_names[id]));
+        return fail_key(in, KVR_ERR_VOCAB, id, "not one entry per token: key");
     return KVR_OK;
 }
 
@@ -269,6 +284,7 @@ static kvr_status read_rope(intake *in) {
     } else {
         KVRI_TRY(get_f32(in, KEY_ROPE_FACTOR, 0, 0.0f, 1e6f, &factor));
     }
+    if (factor > 0.0f && factor < 1e-3f) return bad_key(in, KEY_ROPE_FACTOR, "out of the supported range: key");
     if (factor > 0.0f) info->rope_scale = factor; /* writers say "none" with 0 */
     t->rope_magnitude = 1.0f;
     t->rope_original_ctx = info->train_ctx_tokens;

@@ -8,9 +8,10 @@
 #define ESCAPED_BYTES 3u
 
 void kvri_spm_place(kvri_spm_work *work, kvri_carve *carve, uint64_t text_bytes) {
-    /* all spaces, and one in front */
+    /* All spaces, and one in front. A byte that promises more of a character than follows takes the first of the bytes
+     * that stand for the space behind it, and leaves two that are symbols each: three symbols for two bytes at most. */
     work->text = kvri_carve_take(carve, text_bytes + 1, ESCAPED_BYTES);
-    kvri_merge_place(&work->merge, carve, text_bytes + 1);
+    kvri_merge_place(&work->merge, carve, text_bytes + text_bytes / 2 + 1);
 }
 
 /* Scores as ranks: the higher the score, the lower the rank; not-a-number comes last. */

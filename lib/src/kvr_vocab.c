@@ -138,6 +138,14 @@ static int next_string(const kvri_gguf_value *array, uint64_t *at, kvri_str *out
     return 1;
 }
 
+static kvr_status check_types(const kvri_vocab *vocab, kvr_error *error) {
+    for (uint32_t id = 0; id < vocab->n_vocab; id++)
+        if (raw_type(vocab, id) > KVRI_TOKEN_BYTE)
+            return kvri_fail_n(error, KVR_ERR_VOCAB, "vocab", "tokenizer.ggml.token_type has a type that is none",
+                               KVRI_TOKEN_BYTE, raw_type(vocab, id));
+    return KVR_OK;
+}
+
 static kvr_status build_tokens(kvri_vocab *vocab, kvr_error *error) {
     memset(vocab->token_slots, 0, (size_t)vocab->n_token_slots * sizeof *vocab->token_slots);
     vocab->max_token_bytes = 0;
@@ -162,6 +170,9 @@ static kvr_status build_tokens(kvri_vocab *vocab, kvr_error *error) {
     return KVR_OK;
 }
 
+/* "left right". A half that is no token stays without effect, or is written byte by byte (kvr_bpe.c). */
+static int is_merge(kvri_str merge) { return merge.n > 2 && memchr(merge.at + 1, ' ', (size_t)merge.n - 2) != NULL; }
+
 static kvr_status build_merges(kvri_vocab *vocab, kvr_error *error) {
     memset(vocab->merge_slots, 0, (size_t)vocab->n_merge_slots * sizeof *vocab->merge_slots);
     uint64_t at = 0;
@@ -172,6 +183,9 @@ static kvr_status build_merges(kvri_vocab *vocab, kvr_error *error) {
             return kvri_fail_n(error, KVR_ERR_CORRUPT, "vocab", "the merge list ends early: get the file again",
                                vocab->n_merges, i);
         }
+        if (!is_merge(merge))
+            return kvri_fail_s(error, KVR_ERR_VOCAB, "vocab", "a merge is not two texts with a space between:", merge.at,
+                               merge.n);
         if (merge.n > KVRI_VOCAB_MATCH_BYTES + 1) continue;
         uint32_t slot = hash_slot(hash_more(HASH_START, merge.at, merge.n), vocab->n_merge_slots);
         uint32_t probe = 0;
@@ -189,16 +203,18 @@ static kvr_status build_merges(kvri_vocab *vocab, kvr_error *error) {
     return KVR_OK;
 }
 
-/* SPM: "<0x0A>", else the byte itself as a token. BPE: the character that stands for the byte. */
+/* SPM: "<0x0A>", else the byte itself as a token. BPE: the character that stands for the byte. Never a control token:
+ * bytes come from text that is not trusted. */
 static int32_t find_byte(const kvri_vocab *vocab, uint8_t byte) {
     if (vocab->kind == KVR_VOCAB_BPE) {
         uint8_t mapped[2];
-        return kvri_vocab_find(vocab, mapped, kvri_bpe_map(byte, mapped));
+        return kvri_vocab_find_plain(vocab, mapped, kvri_bpe_map(byte, mapped));
     }
     static const char hex[] = "0123456789ABCDEF";
     const uint8_t name[6] = {'<', '0', 'x', (uint8_t)hex[byte >> 4], (uint8_t)hex[byte & 15], '>'};
     const int32_t id = kvri_vocab_find(vocab, name, sizeof name);
-    return id >= 0 ? id : kvri_vocab_find_plain(vocab, &byte, 1);
+    const uint32_t type = id >= 0 ? kvri_vocab_type(vocab, id) : KVRI_TOKEN_CONTROL;
+    return type != KVRI_TOKEN_CONTROL && type != KVRI_TOKEN_UNKNOWN ? id : kvri_vocab_find_plain(vocab, &byte, 1);
 }
 
 kvr_status kvri_vocab_build(kvri_vocab *vocab, kvr_error *error) {
@@ -206,6 +222,7 @@ kvr_status kvri_vocab_build(kvri_vocab *vocab, kvr_error *error) {
     if (vocab->source.tokens.bytes >= UINT32_MAX || vocab->source.merges.bytes >= UINT32_MAX) {
         return kvri_fail(error, KVR_ERR_VOCAB, "vocab", "token texts or merges of 4 GiB and more are not supported");
     }
+    KVRI_TRY(check_types(vocab, error));
     KVRI_TRY(build_tokens(vocab, error));
     KVRI_TRY(build_merges(vocab, error));
     for (uint32_t byte = 0; byte < 256; byte++) vocab->byte_id[byte] = find_byte(vocab, (uint8_t)byte);

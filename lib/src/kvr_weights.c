@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define MODULE "model"
+#define ROPE_FACTOR_MIN 1e-3f
+#define ROPE_FACTOR_MAX 1e6f
 #define MAX_VOCAB (1u << 22)
 
 typedef struct shape {
@@ -182,6 +184,15 @@ static kvr_status settle(const walk *w, kvri_weights *map) {
     return KVR_OK;
 }
 
+/* What models divide frequencies by; beyond it angles would lose all their digits or not be numbers. */
+static int are_rope_factors(const uint8_t *at, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++) {
+        const float factor = kvri_lef32(at + i * 4);
+        if (!(factor >= ROPE_FACTOR_MIN && factor <= ROPE_FACTOR_MAX)) return 0;
+    }
+    return 1;
+}
+
 /* 1 when t is a tensor of rope factors; *status then tells whether a good one. */
 static int take_rope_factors(const walk *w, const kvri_gguf_tensor *t, kvri_rope_factors *out, kvr_status *status) {
     const struct {
@@ -192,10 +203,13 @@ static int take_rope_factors(const walk *w, const kvri_gguf_tensor *t, kvri_rope
                  {"rope_factors_long.weight", &out->long_ctx}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!kvri_str_eq(t->name, names[i].name)) continue;
-        *names[i].to = w->gguf->file + t->offset;
         *status = KVR_OK;
-        if (t->type != KVR_DTYPE_F32 || t->dims[0] != w->info->rope_dims / 2 || t->n_dims != 1)
+        if (*names[i].to != NULL) *status = fail(w, KVR_ERR_CORRUPT, "there twice: tensor", t, 0, 0);
+        else if (t->type != KVR_DTYPE_F32 || t->dims[0] != w->info->rope_dims / 2 || t->n_dims != 1)
             *status = fail(w, KVR_ERR_TENSOR, "not one F32 factor per rotated pair: tensor", t, 0, 0);
+        else if (!are_rope_factors(w->gguf->file + t->offset, t->dims[0]))
+            *status = fail(w, KVR_ERR_CORRUPT, "rope factors must be from 0.001 to 1000000: tensor", t, 0, 0);
+        *names[i].to = w->gguf->file + t->offset;
         return 1;
     }
     return 0;

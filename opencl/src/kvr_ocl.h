@@ -289,6 +289,10 @@ kvr_status kvri_ocl_attention_run(kvr_opencl *cl, kvr_view dst, kvr_view q, uint
                                   const kvr_attention *how, uint32_t rows, uint32_t first_token);
 kvr_status kvri_ocl_attention_warm_up(kvr_opencl *cl, kvr_view work, uint32_t kv);
 
+/* kvr_ocl_selfcheck.c: every operator on a few rows against plain C; DEVICE names the one that is wrong. Overwrites
+ * activations and the first rows of caches. */
+kvr_status kvri_ocl_selfcheck(kvr_opencl *cl, const kvr_backend_need *need, kvr_error *error);
+
 /* kvr_ocl_transfer.c */
 void kvri_ocl_transfer_table(kvr_backend *out);
 void kvri_ocl_transfer_close(kvri_ocl_session *session);

@@ -17,7 +17,10 @@
 
 static const char no_device[] =
     "no OpenCL device: install a driver (on Debian: pocl-opencl-icd for the CPU), or use the "
-    "reference backend";
+    "reference backend (kvr: -d reference)";
+static const char broken_driver[] =
+    "an OpenCL driver is installed but fails before it names a device: install it again or another one, "
+    "or use the reference backend (kvr: -d reference)";
 
 static void device_text(cl_device_id device, cl_device_info what, char *out, size_t cap) {
     char text[1024];
@@ -96,7 +99,7 @@ typedef struct found {
 } found;
 
 /* All devices of all platforms, in the loader's order. Platforms without devices (a driver for hardware that is not
- * there) are passed over but keep their number. */
+ * there) and those that fail are passed over but keep their number; *out_native is the last failure. */
 static uint32_t find_all(found *out, uint32_t cap, cl_int *out_native) {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint n_platforms = 0;
@@ -107,7 +110,9 @@ static uint32_t find_all(found *out, uint32_t cap, cl_int *out_native) {
     for (cl_uint p = 0; p < n_platforms; p++) {
         cl_device_id devices[MAX_DEVICES];
         cl_uint n_devices = 0;
-        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &n_devices) != CL_SUCCESS) continue;
+        const cl_int native = clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &n_devices);
+        if (native != CL_SUCCESS && native != CL_DEVICE_NOT_FOUND) *out_native = native;
+        if (native != CL_SUCCESS) continue;
         if (n_devices > MAX_DEVICES) n_devices = MAX_DEVICES;
         for (cl_uint d = 0; d < n_devices && n < cap; d++) {
             const found one = {platforms[p], devices[d], p, d};
@@ -115,6 +120,12 @@ static uint32_t find_all(found *out, uint32_t cap, cl_int *out_native) {
         }
     }
     return n;
+}
+
+/* The loader alone says CL_PLATFORM_NOT_FOUND_KHR (-1001): there is no driver. */
+static kvr_status none_found(cl_int native, kvr_error *error) {
+    const int broken = native != CL_SUCCESS && native != -1001;
+    return kvri_ocl_fail(error, KVR_ERR_NO_DEVICE, broken ? broken_driver : no_device, native);
 }
 
 /* First GPU, else first CPU, else the first; n > 0. */
@@ -139,7 +150,7 @@ kvr_status kvr_opencl_list(kvr_opencl_info *infos, uint32_t cap, uint32_t *out_n
     cl_int native = CL_SUCCESS;
     const uint32_t n = find_all(all, MAX_DEVICES, &native);
     if (out_n != NULL) *out_n = n;
-    if (n == 0) return kvri_ocl_fail(error, KVR_ERR_NO_DEVICE, no_device, native);
+    if (n == 0) return none_found(native, error);
     const uint32_t chosen = pick(all, n);
     for (uint32_t i = 0; i < n && i < cap; i++) fill(&all[i], i == chosen, &infos[i]);
     return KVR_OK;
@@ -159,7 +170,7 @@ kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error 
     found all[MAX_DEVICES];
     cl_int native = CL_SUCCESS;
     const uint32_t n = find_all(all, MAX_DEVICES, &native);
-    if (n == 0) return kvri_ocl_fail(error, KVR_ERR_NO_DEVICE, no_device, native);
+    if (n == 0) return none_found(native, error);
     const uint32_t standard = pick(all, n);
     uint32_t chosen = standard;
     if (device != NULL) {

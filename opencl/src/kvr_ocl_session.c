@@ -50,6 +50,7 @@ static kvr_status prepare(kvr_opencl *cl, kvri_ocl_session *session, const kvr_b
     KVRI_TRY(kvri_ocl_clblast_check(cl, session, error));
     const kvr_status status = kvri_ocl_ops_warm_up(cl);
     if (status != KVR_OK) return kvri_ocl_fail(error, status, cl->last.text, (cl_int)cl->last.native);
+    KVRI_TRY(kvri_ocl_selfcheck(cl, need, error));
     kvri_ocl_program_keep(cl, session);
     return KVR_OK;
 }

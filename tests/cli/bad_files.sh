@@ -103,10 +103,32 @@ a_damaged_header_never_crashes() {
     done
 }
 
+# The catalogue of tests/unit/bad_files.h: one file per known kind of hole, each with its sentence.
+every_file_of_the_catalogue_gets_its_sentence() {
+    mkdir "$TMP/catalogue"
+    "$MAKE_BAD_FILES" "$TMP/catalogue" || { fail "no catalogue"; return; }
+    while IFS='	' read -r name status sentence; do
+        for command in info eval; do
+            case $command in
+            eval) set -- --ids 1,11,5 -n 1 -d reference ;;
+            *) set -- ;;
+            esac
+            kvr "$command" -m "$TMP/catalogue/$name.gguf" "$@" </dev/null
+            if [ "$status" != KVR_OK ]; then
+                [ "$CODE" = 1 ] || { fail "$command $name: exit code $CODE"; show; }
+                grep -qF -- "$sentence" "$TMP/err" || { fail "$command $name does not say '$sentence':"; show; }
+            elif [ "$CODE" != 0 ]; then # read, and weights that are no numbers are told when they are met
+                must_fail 1 "weights are damaged"
+            fi
+        done
+    done <"$TMP/catalogue/LIST"
+}
+
 check a_missing_file_is_refused
 check a_folder_is_refused
 check an_empty_file_is_refused
 check a_foreign_file_is_refused
+if [ -n "${MAKE_BAD_FILES:-}" ]; then check every_file_of_the_catalogue_gets_its_sentence; fi
 need_data models/stories260K.gguf hostile/magic-FUGG.gguf tokenizers/ggml-vocab-llama-spm.gguf
 check hostile_files_are_refused
 check a_version_2_file_is_read

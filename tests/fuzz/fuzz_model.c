@@ -15,6 +15,13 @@ static uint64_t no_time(void *user) {
     return 0;
 }
 
+/* Every refusal has its status, its module and a sentence. */
+static void check_refusal(kvr_status status, const kvr_error *error) {
+    char line[300];
+    FUZZ_CHECK(status < 0 && error->status == status && error->module != NULL && error->text != NULL);
+    FUZZ_CHECK(kvr_error_format(error, line, sizeof line) < sizeof line);
+}
+
 static void tokenize(const kvr_model *model, const uint8_t *text, size_t n, uint32_t flags) {
     const size_t work_bytes = kvr_text_work_bytes(model, n);
     if (work_bytes > MOST_BYTES) return;
@@ -92,7 +99,11 @@ static void run(const kvr_model *model, uint32_t batch) {
     config.ctx_tokens = 6;
     config.batch_tokens = batch;
     kvr_cpu_backend(&cpu, &backend);
-    if (kvr_plan_make(model, &config, &backend, &plan, &error) != KVR_OK) return;
+    const kvr_status planned = kvr_plan_make(model, &config, &backend, &plan, &error);
+    if (planned != KVR_OK) {
+        check_refusal(planned, &error);
+        return;
+    }
     if (plan.region_bytes[KVR_REGION_SESSION] > MOST_BYTES) return;
     void *mem = alloc_exact((size_t)plan.region_bytes[KVR_REGION_SESSION]);
     FUZZ_CHECK(kvr_session_open(mem, (size_t)plan.region_bytes[KVR_REGION_SESSION], model, &config, &backend, &port,
@@ -117,14 +128,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     kvr_model_info info;
     kvr_model *model;
     kvr_error error = {0};
-    char line[300];
-    if (kvr_model_probe(data, size, &info, &error) != KVR_OK) {
-        FUZZ_CHECK(kvr_error_format(&error, line, sizeof line) < sizeof line);
+    const kvr_status probed = kvr_model_probe(data, size, &info, &error);
+    if (probed != KVR_OK) {
+        check_refusal(probed, &error);
         return 0;
     }
     if (info.state_bytes > MOST_BYTES) return 0;
     void *mem = alloc_exact((size_t)info.state_bytes);
-    if (kvr_model_open(mem, (size_t)info.state_bytes, data, size, &model, &error) == KVR_OK) {
+    const kvr_status opened = kvr_model_open(mem, (size_t)info.state_bytes, data, size, &model, &error);
+    if (opened == KVR_OK) {
         const size_t n = size < 48 ? size : 48; /* the end of the file is its text too */
         tokenize(model, data + size - n, n, KVR_TEXT_BOS);
         tokenize(model, data + size / 2, n / 2, KVR_TEXT_SPECIAL);
@@ -132,6 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  KVR_TEXT_BOS | KVR_TEXT_SPECIAL);
         talk(model, (uint32_t)(size % 19), data + size - n, n);
         if (info.n_tensors > 0) run(model, 1 + (uint32_t)(size & 3));
+    } else {
+        check_refusal(opened, &error);
     }
     free(mem);
     return 0;

@@ -1,4 +1,4 @@
-/* Any bytes as a profile, a geometry or a table: an error, or values in their ranges that the cost model can work with. */
+/* Any bytes as a profile or a geometry: an error, or values in their ranges that the cost model can work with. */
 #include "fuzz_target.h"
 
 #include "kvr/kvr_cost.h"
@@ -29,30 +29,12 @@ static void try_link_and_geometry(const char *text, size_t size) {
     if (kvr_geometry_read(text, size, &g, NULL) == KVR_OK) FUZZ_CHECK(g.n_layers > 0 && g.n_kv_heads <= g.n_heads);
 }
 
-static void try_table(const char *text, size_t size) {
-    const size_t bytes = (1 + KVR_MAX_BOARDS) * KVR_TABLE_ROWS * sizeof(uint32_t);
-    void *work = alloc_exact(bytes);
-    kvr_table t;
-    if (kvr_table_read(text, size, work, bytes, &t, NULL) == KVR_OK) {
-        static const uint32_t lengths[] = {1, 2, 17, 1000, 1u << 20, UINT32_MAX};
-        for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
-            uint32_t sizes[KVR_MAX_BOARDS];
-            uint64_t sum = 0;
-            FUZZ_CHECK(kvr_table_predict(&t, lengths[i], sizes) == KVR_OK);
-            for (uint32_t r = 0; r < t.n_boards; r++) sum += sizes[r];
-            FUZZ_CHECK(sum == lengths[i] && sizes[t.n_boards - 1] > 0);
-        }
-    }
-    free(work);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* exactly as long as it is, so that one byte too far is seen */
     char *text = alloc_exact(size > 0 ? size : 1);
     if (size > 0) memcpy(text, data, size);
     try_board(text, size);
     try_link_and_geometry(text, size);
-    try_table(text, size);
     free(text);
     return 0;
 }

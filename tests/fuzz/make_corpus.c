@@ -1,6 +1,6 @@
 /*
- * Writes the corpus from which the fuzzers start: make_corpus FOLDER writes FOLDER/model/... and FOLDER/frame/... (the
- * two must exist). Run it again when the file format's reader or the wire change, and commit what it wrote.
+ * Writes the corpus from which the fuzzers start: make_corpus FOLDER writes FOLDER/model/..., frame/..., text/... and
+ * chat/... (they must exist). Run it again when the file format's reader or the wire change, and commit what it wrote.
  */
 #include "gguf_maker.h"
 #include "kvr_frame.h"
@@ -253,6 +253,67 @@ static void save_troubled_leads(void) {
     save_entries("frame/lead-failed.bin", &out);
 }
 
+/* --- vocabularies with a text, as fuzz_text.c reads them --------------------------------------------------------- */
+
+enum { BPE = 1, BYTES = 2, TYPES = 4, WITH_BOS = 8, SPECIAL = 16 };
+
+static void save_text(const char *name, uint32_t how, uint32_t pre, const char *const *tokens, uint32_t n_tokens,
+                      uint32_t n_merges, const char *text) {
+    gguf_bytes out = {NULL, 0, 0};
+    gguf_put_le(&out, how, 1);
+    gguf_put_le(&out, pre, 1);
+    gguf_put_le(&out, n_tokens, 1);
+    gguf_put_le(&out, n_merges, 1);
+    for (uint32_t i = 0; i < n_tokens; i++) {
+        gguf_put_le(&out, how & TYPES ? i % 7 : n_tokens - i, 1);
+        gguf_put_le(&out, strlen(tokens[i]), 1);
+        gguf_put(&out, tokens[i], strlen(tokens[i]));
+    }
+    for (uint32_t i = 0; i < n_merges; i++) { /* a token of n letters: all but the last, and the last */
+        const size_t n = strlen(tokens[i]);
+        gguf_put_le(&out, n - 1, 1);
+        gguf_put_le(&out, 1, 1);
+        gguf_put(&out, tokens[i], n);
+    }
+    gguf_put(&out, text, strlen(text));
+    save_entries(name, &out);
+}
+
+static void save_texts(void) {
+    static const char *const words[] = {"th", "the", " t", " a", "an", "\xE2\x96\x81the", "<|im_end|>", "\xC3\xA4"};
+    static const char text[] = "the  \xC3\xA4 cat's 1234\r\n\t\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x98\x80 an<|im_end|></s>";
+    save_text("text/spm.bin", BYTES | WITH_BOS, 0, words, 8, 0, text);
+    save_text("text/spm-types.bin", TYPES | SPECIAL, 0, words, 8, 0, text);
+    save_text("text/bpe-gpt2.bin", BPE | BYTES, 0, words, 8, 5, text);
+    save_text("text/bpe-llama3.bin", BPE | BYTES | WITH_BOS, 2, words, 8, 5, text);
+    save_text("text/bpe-deepseek.bin", BPE | BYTES, 10, words, 8, 5, text);
+    save_text("text/bpe-types.bin", BPE | TYPES | SPECIAL, 9, words, 8, 5, text);
+}
+
+/* --- conversations, as fuzz_chat.c reads them --------------------------------------------------------------------- */
+
+static void save_chat(const char *name, uint32_t how, uint32_t family, const char *said, const char *jinja) {
+    gguf_bytes out = {NULL, 0, 0};
+    gguf_put_le(&out, how, 1);
+    gguf_put_le(&out, family, 1);
+    gguf_put_le(&out, 4, 1);
+    for (uint32_t i = 0; i < 4; i++) { /* system, user, assistant, user */
+        gguf_put_le(&out, i < 3 ? i : 1, 1);
+        gguf_put_le(&out, strlen(said), 1);
+        gguf_put(&out, said, strlen(said));
+    }
+    gguf_put(&out, jinja, strlen(jinja));
+    save_entries(name, &out);
+}
+
+static void save_chats(void) {
+    save_chat("chat/chatml.bin", 2, 0, " <|im_end|>\n<|im_start|>system\n", "{{'<|im_start|>' + message['role']}}");
+    save_chat("chat/llama2.bin", 3, 0, "[/INST] </s><s>[INST]", "{% '[INST] <<SYS>>' %}");
+    save_chat("chat/phi3.bin", 6, 0, "<|end|>  <|user|>", "<|user|> <|assistant|> <|end|>");
+    save_chat("chat/gemma.bin", 0, 3, "\t<end_of_turn>", "");
+    save_chat("chat/unknown.bin", 2, 0, "hello", "{% for m in messages %}{{ m }}{% endfor %}");
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus FOLDER\n");
@@ -264,5 +325,7 @@ int main(int argc, char **argv) {
     save_lead("frame/lead.bin", 1 + 2 * 2);
     save_lead("frame/lead-ring.bin", 1 + 2 * 2 + 128);
     save_troubled_leads();
+    save_texts();
+    save_chats();
     return 0;
 }

@@ -193,9 +193,9 @@ static void open_object(rig *r) {
     kvr_opencl_backend(r->opencl, &r->sides[0].backend);
 }
 
-/* Arguments and launches are hundreds in one open: those are sampled. */
+/* Arguments, launches and the transfers of the self-check are hundreds in one open: those are sampled. */
 static unsigned step_after(int kind, unsigned n) {
-    return kind == ARG || kind == RANGE ? 1 + n / 2 : 1;
+    return kind == ARG || kind == RANGE || kind == WRITE || kind == READ ? 1 + n / 2 : 1;
 }
 
 static void every_call_of_open_may_fail(void **state) {

@@ -430,7 +430,7 @@ static void keys_out_of_range_are_refused(void **state) {
         {add_negative_in_a_byte, KVR_ERR_KEY}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gguf_shape shape = small_shape();
-        shape.more = rows[i].add; /* the last of two keys of one name counts */
+        shape.more = rows[i].add;
         if (status_of(&shape) != rows[i].status) fail_msg("row %u", (unsigned)i);
     }
 }
@@ -532,6 +532,9 @@ static void rope_factors_of_another_shape_are_refused(void **state) {
     shape.wrong_shape = NULL;
     shape.wrong_type = "rope_freqs.weight";
     assert_int_equal(status_of(&shape), KVR_ERR_TENSOR);
+    shape.wrong_type = NULL;
+    shape.twice = "rope_freqs.weight";
+    assert_int_equal(status_of(&shape), KVR_ERR_CORRUPT);
 }
 
 static void a_file_with_only_a_vocabulary_opens(void **state) {
@@ -570,7 +573,7 @@ static void add_merges(gguf_maker *m) {
 }
 static void add_bpe_without_merges(gguf_maker *m) { gguf_key_text(m, "tokenizer.ggml.model", "gpt2"); }
 static void add_merges_of_numbers(gguf_maker *m) {
-    add_merges(m);
+    add_bpe_without_merges(m);
     gguf_key_array(m, "tokenizer.ggml.merges", KVRI_GGUF_U8, 0, &(gguf_bytes){NULL, 0, 0});
 }
 static void add_unknown_tokenizer(gguf_maker *m) { gguf_key_text(m, "tokenizer.ggml.model", "bert"); }

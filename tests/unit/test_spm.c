@@ -108,6 +108,30 @@ static void characters_without_a_token_become_bytes(void **state) {
     vocab_file_close(&f);
 }
 
+/* A first byte of two, then a space, again and again: three symbols for two bytes of text, the most there can be. */
+static void characters_cut_off_by_spaces_stay_within_the_scratch(void **state) {
+    (void)state;
+    vocab_file f = start();
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        vocab_file_token(&f, name, 6, KVRI_TOKEN_BYTE, 0);
+    }
+    open_ok(&f);
+    for (size_t n = 1; n <= 400; n++) {
+        static const int32_t bytes[] = {0xC3, 0xE2, 0x96, 0x81};
+        char text[400];
+        int32_t ids[TEST_IDS_CAP];
+        size_t n_ids = 0;
+        kvr_error error = {0};
+        for (size_t i = 0; i < n; i++) text[i] = i % 2 == 0 ? '\xC3' : ' ';
+        assert_int_equal(encode_bytes(f.model, text, n, 0, ids, &n_ids, &error), KVR_OK);
+        assert_int_equal(n_ids, 3 + n / 2 * 4 + n % 2); /* the space in front, too */
+        for (size_t i = 3; i < n_ids; i++) assert_int_equal(ids[i], 3 + bytes[(i - 3) % 4]);
+    }
+    vocab_file_close(&f);
+}
+
 static void a_run_of_unknown_characters_is_one_unknown_token(void **state) {
     (void)state;
     vocab_file f = start();
@@ -180,6 +204,7 @@ int main(void) {
         cmocka_unit_test(scores_that_are_no_numbers_come_last),
         cmocka_unit_test(a_space_goes_in_front_unless_the_file_says_no),
         cmocka_unit_test(characters_without_a_token_become_bytes),
+        cmocka_unit_test(characters_cut_off_by_spaces_stay_within_the_scratch),
         cmocka_unit_test(a_run_of_unknown_characters_is_one_unknown_token),
         cmocka_unit_test(plain_text_never_becomes_a_control_token),
         cmocka_unit_test(user_defined_tokens_are_taken_as_they_are),

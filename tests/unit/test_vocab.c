@@ -68,13 +68,10 @@ static void thousands_of_texts_are_all_found(void **state) {
     vocab_file_close(&f);
 }
 
-static void strange_merges_do_no_harm(void **state) {
+static void merges_of_unknown_texts_do_no_harm(void **state) {
     (void)state;
     vocab_file f = vocab_file_start("gpt2", "gpt-2");
     vocab_file_word(&f, "a", 0);
-    vocab_file_merge(&f, "nospace");
-    vocab_file_merge(&f, "");
-    vocab_file_merge(&f, " ");
     vocab_file_merge(&f, "un known");
     vocab_file_merge(&f, "a b");
     vocab_file_merge(&f, "un known");
@@ -86,8 +83,53 @@ static void strange_merges_do_no_harm(void **state) {
     assert_int_equal(kvri_vocab_find_merge(vocab, (const uint8_t *)"ab", 1, 1, &second), 1);
     assert_true(first < second); /* the first of two equal ones counts */
     assert_int_equal(kvri_vocab_find_merge(vocab, (const uint8_t *)"unknown", 3, 4, &first), 0);
-    assert_int_equal(kvri_vocab_find_merge(vocab, (const uint8_t *)"nospace", 2, 5, &first), 0);
     vocab_file_close(&f);
+}
+
+static void a_merge_that_is_not_two_texts_is_refused(void **state) {
+    (void)state;
+    static const char *const merges[] = {"nospace", "", " ", "a ", " b", "  "};
+    for (size_t i = 0; i < sizeof merges / sizeof merges[0]; i++) {
+        kvr_error error = {0};
+        vocab_file f = vocab_file_start("gpt2", "gpt-2");
+        vocab_file_word(&f, "a", 0);
+        vocab_file_merge(&f, "a b");
+        vocab_file_merge(&f, merges[i]);
+        assert_int_equal(vocab_file_open(&f, &error), KVR_ERR_VOCAB);
+        assert_string_equal(error.detail, merges[i]);
+        vocab_file_close(&f);
+    }
+}
+
+static void a_token_type_that_is_none_is_refused(void **state) {
+    (void)state;
+    static const uint32_t types[] = {7, 0x80000000u, UINT32_MAX};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        kvr_error error = {0};
+        vocab_file f = vocab_file_start("llama", NULL);
+        vocab_file_token(&f, "a", 1, types[i], 0);
+        assert_int_equal(vocab_file_open(&f, &error), KVR_ERR_VOCAB);
+        assert_int_equal(error.had, types[i]);
+        vocab_file_close(&f);
+    }
+}
+
+/* A file may give a byte's token another meaning; what people wrote still ends no turn. */
+static void no_byte_of_a_text_becomes_a_control_token(void **state) {
+    (void)state;
+    vocab_file bpe = vocab_file_start("gpt2", "gpt-2"), spm = vocab_file_start("llama", NULL);
+    vocab_file_token(&bpe, "a", 1, KVRI_TOKEN_CONTROL, 0);
+    vocab_file_token(&bpe, "b", 1, KVRI_TOKEN_NORMAL, 0);
+    open_ok(&bpe);
+    assert_int_equal(kvri_model_vocab(bpe.model)->byte_id['a'], -1);
+    assert_int_equal(kvri_model_vocab(bpe.model)->byte_id['b'], 1);
+    vocab_file_token(&spm, "<0x61>", 6, KVRI_TOKEN_CONTROL, 0);
+    vocab_file_token(&spm, "<0x62>", 6, KVRI_TOKEN_BYTE, 0);
+    open_ok(&spm);
+    assert_int_equal(kvri_model_vocab(spm.model)->byte_id['a'], -1);
+    assert_int_equal(kvri_model_vocab(spm.model)->byte_id['b'], 1);
+    vocab_file_close(&bpe);
+    vocab_file_close(&spm);
 }
 
 /* The hash is no secret; this is how an attacker computes a text's place in a table. */
@@ -265,7 +307,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_is_found_at_its_first_id),
         cmocka_unit_test(thousands_of_texts_are_all_found),
-        cmocka_unit_test(strange_merges_do_no_harm),
+        cmocka_unit_test(merges_of_unknown_texts_do_no_harm),
+        cmocka_unit_test(a_merge_that_is_not_two_texts_is_refused),
+        cmocka_unit_test(a_token_type_that_is_none_is_refused),
+        cmocka_unit_test(no_byte_of_a_text_becomes_a_control_token),
         cmocka_unit_test(a_file_made_to_collide_is_refused),
         cmocka_unit_test(a_thousand_equal_texts_are_no_collision),
         cmocka_unit_test(huge_texts_are_kept_but_never_matched),
