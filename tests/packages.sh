@@ -15,7 +15,7 @@ packages() {
         ;;
     cross) # compilers for boards, and an emulator to run what they make
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-        echo gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
+        echo gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
         ;;
     *)
         echo "packages.sh: no group '$1': build, test or cross" >&2

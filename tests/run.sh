@@ -3,7 +3,7 @@
 #   tests/run.sh [release] [asan] [cross] [all]      no argument: all
 #     release   optimised, warnings are errors, every test
 #     asan      the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#     cross     the core for aarch64, armhf and riscv64; its unit tests under qemu
+#     cross     the core for aarch64, armhf, riscv64 and s390x; its unit tests under qemu
 #   KVR_SKIP_INSTALL=1   install nothing        KVR_SKIP_CROSS=1   leave out the stage cross
 set -euo pipefail
 cd "$(dirname "$0")/.."
