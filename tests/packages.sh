@@ -16,6 +16,7 @@ packages() {
     cross) # compilers for boards, and an emulator to run what they make
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
         echo gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
+        echo gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
         ;;
     check) # what reads sources instead of running them
         echo clang clang-tidy cppcheck
