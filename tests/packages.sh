@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The one list of Debian and Ubuntu packages, and installing those that are missing.
-# packages.sh [--list] GROUP...     groups: build test cross
+# packages.sh [--list] GROUP...     groups: build test check valgrind cross
 # KVR_SKIP_INSTALL=1: install nothing, everything is here by other means.
 set -euo pipefail
 
@@ -15,10 +15,15 @@ packages() {
         ;;
     cross) # compilers for boards, and an emulator to run what they make
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-        echo gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
+        echo gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
+        echo gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
         ;;
+    check) # what reads sources instead of running them
+        echo clang clang-tidy cppcheck
+        ;;
+    valgrind) echo valgrind ;;
     *)
-        echo "packages.sh: no group '$1': build, test or cross" >&2
+        echo "packages.sh: no group '$1': build, test, check, valgrind or cross" >&2
         return 2
         ;;
     esac

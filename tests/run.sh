@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test. From a fresh clone, as root or with sudo.
-#   tests/run.sh [release] [asan] [cross] [all]      no argument: all
+#   tests/run.sh [release] [asan] [tsan] [check] [valgrind] [cross] [all]      no argument: all, which leaves valgrind out
 #     release   optimised, warnings are errors, every test
 #     asan      the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#     cross     the core for aarch64, armhf and riscv64; its unit tests under qemu
+#     tsan      what has threads around it under ThreadSanitizer
+#     check     format, clang, clang-tidy, cppcheck, size and stack, every option left out, shared libraries (tests/check.sh)
+#     valgrind  one program of each kind under Valgrind's memcheck
+#     cross     other processors under qemu, and chains of them with this one (tests/cross.sh)
 #   KVR_SKIP_INSTALL=1   install nothing        KVR_SKIP_CROSS=1   leave out the stage cross
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 stages=
 for argument in "${@:-all}"; do
     case $argument in
-    release | asan | cross) stages="$stages $argument" ;;
-    all) stages="release asan cross" ;;
+    release | asan | tsan | check | valgrind | cross) stages="$stages $argument" ;;
+    all) stages="release asan tsan check cross" ;;
     -h | --help) usage; exit 0 ;;
     *) echo "tests/run.sh: no stage '$argument'" >&2; usage >&2; exit 2 ;;
     esac
@@ -21,6 +24,8 @@ done
 
 groups="build test"
 case $stages in *cross*) [ "${KVR_SKIP_CROSS:-0}" = 1 ] || groups="$groups cross" ;; esac
+case $stages in *check*) groups="$groups check" ;; esac
+case $stages in *valgrind*) groups="$groups valgrind" ;; esac
 tests/packages.sh $groups
 
 mkdir -p build
@@ -61,7 +66,8 @@ build_and_test() {
 for name in $stages; do
     case $name in
     release) stage release build_and_test ci ;;
-    asan) stage asan build_and_test asan ;;
+    asan | tsan | valgrind) stage "$name" build_and_test "$name" ;;
+    check) stage check tests/check.sh ;;
     cross)
         if [ "${KVR_SKIP_CROSS:-0}" = 1 ]; then
             summary="${summary}cross    left out: KVR_SKIP_CROSS=1"$'\n'

@@ -137,7 +137,8 @@ static int pick_partition(chain_spec *c, const options *opt, uint32_t *sizes, co
 static int forecast_prompt(chain_spec *c, const options *opt, uint32_t n_tokens) {
     static chain_spec some;
     static kvr_cost_rank ranks[KVR_MAX_BOARDS];
-    uint32_t sizes[KVR_MAX_BOARDS], used[KVR_MAX_BOARDS];
+    static uint32_t sizes[KVR_MAX_BOARDS]; /* as long as some.job, which names it */
+    uint32_t used[KVR_MAX_BOARDS];
     const char *how = "";
     char text[4][32];
     kvr_cost_result best, even, other;

@@ -59,7 +59,20 @@ uint16_t kvri_f32_to_f16(float value) {
     return (uint16_t)(sign | result);
 }
 
-static void f32_row(const uint8_t *src, uint32_t cols, float *out) { memcpy(out, src, (size_t)cols * sizeof *out); }
+/* Compilers know the answer; where it is 0 rows of floats are copied as they are. */
+static int is_big_endian(void) {
+    const uint16_t one = 1;
+    uint8_t first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
+static void f32_row(const uint8_t *src, uint32_t cols, float *out) {
+    if (is_big_endian())
+        for (uint32_t i = 0; i < cols; i++) out[i] = kvri_lef32(src + (size_t)i * 4);
+    else
+        memcpy(out, src, (size_t)cols * sizeof *out);
+}
 
 static void f16_row(const uint8_t *src, uint32_t cols, float *out) {
     for (uint32_t i = 0; i < cols; i++) out[i] = kvri_f16_to_f32(kvri_le16(src + (size_t)i * 2));
@@ -150,11 +163,19 @@ void kvri_dtype_to_f32(uint32_t dtype, const void *src, uint32_t cols, float *ou
 }
 
 void kvri_dtype_from_f32(uint32_t dtype, const float *src, uint32_t cols, void *out) {
-    if (dtype == KVR_DTYPE_F32) memcpy(out, src, (size_t)cols * sizeof *src);
+    uint8_t *at = out;
+    if (dtype == KVR_DTYPE_F32) {
+        for (uint32_t c = 0; c < cols; c++, at += 4) {
+            uint32_t bits;
+            memcpy(&bits, &src[c], sizeof bits);
+            for (uint32_t i = 0; i < 4; i++) at[i] = (uint8_t)(bits >> 8 * i);
+        }
+    }
     if (dtype == KVR_DTYPE_F16) {
-        for (uint32_t c = 0; c < cols; c++) {
+        for (uint32_t c = 0; c < cols; c++, at += 2) {
             const uint16_t half = kvri_f32_to_f16(src[c]);
-            memcpy((uint8_t *)out + (size_t)c * 2, &half, sizeof half);
+            at[0] = (uint8_t)half;
+            at[1] = (uint8_t)(half >> 8);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include "kvr_session_state.h"
 
 #include "kvr_checked.h"
+#include "kvr_dtype.h"
 #include "kvr_error.h"
 #include "kvr_plan_core.h"
 
@@ -43,6 +44,8 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     const kvri_parts parts = kvri_layout_session(model, &plan, size.host_bytes, &carve, &bytes);
     for (int set = 0; set < KVRI_ROPE_SETS; set++)
         kvri_rope_freq(model, set, plan.ctx_tokens, parts.freq + (size_t)set * (model->info.rope_dims / 2));
+    /* from here on it is a tensor as those of the file are */
+    kvri_dtype_from_f32(KVR_DTYPE_F32, parts.freq, KVRI_ROPE_SETS * (model->info.rope_dims / 2), parts.freq);
     KVRI_TRY(kvri_layout_need(model, &plan, parts.freq, &need));
     KVRI_TRY(backend->open(backend->user, &need, parts.backend_mem, (size_t)size.host_bytes, error));
 

@@ -166,6 +166,12 @@ static int read_index(const char **text, uint32_t *out) {
     return digits > 0;
 }
 
+/* Weights go to the device as the file has them. */
+static int is_big_endian(cl_device_id device) {
+    cl_bool little = CL_TRUE;
+    return clGetDeviceInfo(device, CL_DEVICE_ENDIAN_LITTLE, sizeof little, &little, NULL) == CL_SUCCESS && !little;
+}
+
 kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error *error) {
     found all[MAX_DEVICES];
     cl_int native = CL_SUCCESS;
@@ -186,6 +192,9 @@ kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error 
             return kvri_fail_s(error, KVR_ERR_NO_DEVICE, "opencl", "no device of this number: list the devices", device,
                                strlen(device));
     }
+    if (is_big_endian(all[chosen].device))
+        return kvri_fail(error, KVR_ERR_NO_DEVICE, "opencl",
+                         "this device stores numbers big-endian, which kvr's kernels do not: use the reference backend");
     cl->device = all[chosen].device;
     cl->root = cl->device;
     fill(&all[chosen], chosen == standard, &cl->info);

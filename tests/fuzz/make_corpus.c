@@ -47,8 +47,8 @@ static void save_bpe(const char *name, const char *pre) {
                                          "b",
                                          "ab",
                                          "\xC4\xA0",
-                                         "\xC4\xA0"
-                                         "ab",
+                                         ("\xC4\xA0"
+                                          "ab"), /* apart: "ab" would belong to the hexadecimal number */
                                          "1",
                                          "<|im_end|>",
                                          "\xC4\x8A",

@@ -16,6 +16,14 @@ static const char *const golden_names[] = {"llama3",     "mistral", "smollm",   
                                            "gemma2",     "gemma3",  "phi3-short", "phi3-long"};
 #define GOLDEN_MODELS (sizeof golden_names / sizeof golden_names[0])
 
+/* What numpy wrote on a little-endian machine, as this machine's words. */
+static inline void golden_words(uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i + 4 <= n; i += 4) {
+        const uint32_t word = kvri_le32(bytes + i);
+        memcpy(bytes + i, &word, sizeof word);
+    }
+}
+
 typedef struct golden {
     rig_model model;
     uint8_t *file;
@@ -42,6 +50,7 @@ static inline void golden_open(golden *g, const char *name) {
     assert_int_equal(kvri_le32(g->file + 4), GOLDEN_NEW);
     assert_int_equal(bytes, 16 + 4 * (g->n_prompt + g->n_prompt * g->n_vocab + GOLDEN_NEW + g->n_vocab));
     assert_int_equal(g->model.info->n_vocab, g->n_vocab);
+    golden_words(g->file + 16, bytes - 16);
     g->prompt = (const int32_t *)(const void *)(g->file + 16);
     g->logits = (const float *)(g->prompt + g->n_prompt);
     g->ids = (const int32_t *)(const void *)(g->logits + g->n_prompt * g->n_vocab);

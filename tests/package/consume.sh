@@ -39,4 +39,5 @@ subproject)
     "$cmake" --build "$work/build" -j 2
     ;;
 esac
-"$work/build/consumer"
+# a shared kvr lies where no loader looks
+LD_LIBRARY_PATH=$(dirname "$(find "$work" -name 'libkvr_core.*' | head -n 1)") "$work/build/consumer"

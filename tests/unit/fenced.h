@@ -1,6 +1,6 @@
 /*
  * fenced.h - memory that ends where nothing may be read or written any more, so that one byte too far is a crash and
- * not luck. A page without access on POSIX systems, else malloc memory of exactly the size. Include it first: it asks
+ * not luck. A page without access on POSIX systems, else memory from malloc without a fence. Include it first: it asks
  * the system headers for mmap.
  */
 #ifndef FENCED_H
@@ -39,9 +39,9 @@ static inline fenced fenced_alloc(size_t bytes) {
     f.mapped_bytes = body + page;
     f.at = p + body - bytes;
 #else
-    f.mapped = malloc(bytes > 0 ? bytes : 1);
+    f.mapped = malloc(bytes + 64);
     if (f.mapped == NULL) abort();
-    f.at = (uint8_t *)f.mapped;
+    f.at = (uint8_t *)f.mapped + (64 - (uintptr_t)f.mapped % 64); /* as aligned as a page is */
 #endif
     return f;
 }

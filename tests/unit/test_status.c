@@ -53,6 +53,7 @@ static void a_value_outside_the_list_has_a_name_too(void **state) {
     (void)state;
     const int others[] = {3, -1000, 1000, -32, INT32_MAX};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if ((int)(kvr_status)others[i] != others[i]) continue; /* an ABI with enums of one byte (arm-none-eabi) */
         assert_string_equal(kvr_status_name((kvr_status)others[i]), "KVR_UNKNOWN");
         assert_non_null(kvr_status_text((kvr_status)others[i]));
     }

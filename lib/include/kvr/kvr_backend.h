@@ -50,7 +50,8 @@ typedef enum kvr_tensor_role {
     KVR_ROLE_KV = 3      /* keys or values of one layer, [ctx_tokens][n_kv_heads*head_dim], F16 or F32 */
 } kvr_tensor_role;
 
-/* One tensor, [rows][cols], cols contiguous (file layout for weights). */
+/* One tensor, [rows][cols], cols contiguous (file layout for weights). Weights, keys and values are little-endian, also in
+ * write() and read(); activations are the host's floats. */
 typedef struct kvr_tensor_desc {
     const void *data; /* weights: bytes inside the mapped file, valid while the session is open; else NULL */
     uint64_t bytes;   /* rows * kvr_dtype_row_bytes(dtype, cols) */

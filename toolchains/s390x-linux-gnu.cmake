@@ -1,0 +1,19 @@
+# 64-bit big-endian (IBM Z): no board, but the processor that finds byte-order mistakes. Debian packages: see README.md.
+set(KVR_TRIPLE s390x-linux-gnu)
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR s390x)
+set(CMAKE_C_COMPILER ${KVR_TRIPLE}-gcc)
+set(CMAKE_CXX_COMPILER ${KVR_TRIPLE}-g++)
+set(KVR_ROOT /usr/${KVR_TRIPLE})
+if(CMAKE_SYSROOT)
+  set(KVR_ROOT ${CMAKE_SYSROOT})
+endif()
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-s390x -L ${KVR_ROOT})
+
+# Libraries of the target only, never the PC's. KVR_TARGET_PREFIX: where more of them were installed.
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES KVR_TARGET_PREFIX)
+set(CMAKE_FIND_ROOT_PATH ${KVR_TARGET_PREFIX} ${KVR_ROOT})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
