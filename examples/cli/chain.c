@@ -43,6 +43,14 @@ int chain_check_options(const options *opt, const char *command, uint32_t *out_n
     return EXIT_OK;
 }
 
+/* Two slots of the chain with one board would wait for each other. */
+static const char *named_twice(const chain *c) {
+    for (uint32_t i = 0; i + 1 < c->n_boards; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (strcmp(c->addresses[i], c->addresses[j]) == 0) return c->addresses[i];
+    return NULL;
+}
+
 /* Cuts a copy of --boards at its commas. */
 static int split_addresses(chain *c, const char *list) {
     size_t bytes = strlen(list) + 1;
@@ -55,7 +63,8 @@ static int split_addresses(chain *c, const char *list) {
         at = strchr(at, ',');
         if (at != NULL) *at++ = '\0';
     }
-    return EXIT_OK;
+    const char *twice = named_twice(c);
+    return twice == NULL ? EXIT_OK : say_error("--boards names '%s' twice: start a second 'kvr board' for a second one", twice);
 }
 
 static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
@@ -100,6 +109,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     c->n_boards = n_boards;
     signals_catch();
     int code = n_boards > 1 ? engine_check_link() : EXIT_OK;
+    if (opt->boards == NULL) own.key = own.allowed = NULL; /* boards of this machine trust each other */
+    if (code == EXIT_OK) code = engine_load_keys(&c->e, &own);
     if (code != EXIT_OK) return code;
     if (opt->local_boards != 0) {
         code = start_local(c, opt, ctx_tokens);
@@ -107,6 +118,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     } else if (opt->boards != NULL) {
         code = split_addresses(c, opt->boards);
     }
+    for (uint32_t i = 0; i + 1 < n_boards && opt->local_boards == 0 && code == EXIT_OK; i++)
+        code = keys_check_open(c->e.keys, opt, c->addresses[i]);
     if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
     if (code == EXIT_OK) code = engine_open_session(&c->e);
     if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
@@ -115,7 +128,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
 
     const char *listen = opt->listen;
     if (listen == NULL) listen = helpers_are_here(c, opt) ? "tcp://127.0.0.1:*" : "tcp://*:*";
-    code = engine_open_link(&c->e, listen);
+    code = keys_check_open(c->e.keys, opt, listen);
+    if (code == EXIT_OK) code = engine_open_link(&c->e, &own, listen);
     if (code == EXIT_OK && opt->local_boards != 0) {
         code = boards_wait_ready(&c->local, opt->start_timeout_s);
         for (uint32_t i = 0; i + 1 < n_boards; i++) c->addresses[i] = c->local.helpers[i].address;
@@ -167,6 +181,10 @@ static int say_failure(chain *c) {
     int32_t rank = kvr_session_failed_rank(c->e.session);
     if (boards_check(&c->local, "during the prompt") != EXIT_OK) return EXIT_FAILED;
     if (rank < 0 || (uint32_t)rank + 1 >= c->n_boards) return say_kvr_error("the prompt failed", error);
+    if (engine_refusals(&c->e) > 0)
+        return say_error("board %d at %s does not know this board's key: put its line (FILE.pub) into the list that "
+                         "'kvr board --allowed' names there, and start it again",
+                         rank, c->addresses[rank]);
     char line[512];
     kvr_error_format(error, line, sizeof line);
     if (c->local.n_boards > 1)

@@ -173,6 +173,14 @@ static const option_row TABLE[] = {
      "profile of all boards (default a100)"},
     {OPT_PAPER_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 1048576,
      "tokens per operator call (default: a chunk at once)"},
+    {OPT_KEY, 0, "key", "FILE", VALUE_TEXT, AT(key), 0, 0,
+     "this board's secret key ('kvr keygen'): frames are encrypted, strangers turned away"},
+    {OPT_ALLOWED, 0, "allowed", "FILE", VALUE_TEXT, AT(allowed), 0, 0,
+     "public keys of the boards of this chain, 'KEY name' a line (default: only who holds the same --key)"},
+    {OPT_INSECURE, 0, "insecure", NULL, VALUE_FLAG, AT(insecure), 0, 0,
+     "use addresses beyond this machine without keys: everyone who reaches them can read and interfere"},
+    {OPT_KEY_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0,
+     "the board's name in lists of keys (default: this machine's)"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
 };
 #define N_ROWS (sizeof TABLE / sizeof TABLE[0])
@@ -392,6 +400,8 @@ int options_parse(const command_help *help, const option_id *accepts, int argc, 
         if (!parse_value(row, optarg ? optarg : "", out)) return say_bad_value(help, row, optarg ? optarg : "");
         if (row->id == OPT_N) out->n_given = 1;
     }
+    for (const option_id *id = accepts; *id != OPT_END; id++)
+        if (*id == OPT_OPERAND && optind < argc) out->operand = argv[optind++];
     if (optind < argc) return say_usage(help->name, "unexpected argument '%.60s'", argv[optind]);
     for (const option_id *id = accepts; *id != OPT_END; id++)
         if (*id == OPT_MODEL && out->model == NULL) return say_usage(help->name, "no model given: use -m FILE");

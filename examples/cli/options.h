@@ -83,7 +83,12 @@ typedef enum option_id {
     OPT_PAPER_BOARDS,
     OPT_PAPER_PROMPT,
     OPT_PAPER_BOARD,
-    OPT_PAPER_BATCH
+    OPT_PAPER_BATCH,
+    OPT_KEY,
+    OPT_ALLOWED,
+    OPT_INSECURE,
+    OPT_KEY_NAME,
+    OPT_OPERAND /* one argument that is no option, optional */
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -102,6 +107,7 @@ extern const char *const OPTIONS_PRECISION[3];
 typedef struct options {
     const char *system, *chat_template, *stop;
     const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards, *trace, *timeline, *emulate;
+    const char *key, *allowed, *operand;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
@@ -115,6 +121,7 @@ typedef struct options {
     double temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;
+    uint32_t insecure;
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */
