@@ -2,7 +2,7 @@
 # Help, version and wrong usage: exit code 2 and a hint, before anything is opened.
 . "$(dirname "$0")/common.sh"
 leave_driver_leaks_alone
-COMMANDS="info plan devices tokenize eval perplexity run chat board bench"
+COMMANDS="info plan devices tokenize eval perplexity run chat board bench keygen"
 
 help_goes_to_stdout_and_names_every_command() {
     kvr --help
