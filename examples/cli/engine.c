@@ -11,6 +11,7 @@
 #include "say.h"
 
 enum { MEMORY_ALIGNMENT = 64 };
+#define LEAST_HEARTBEAT_MS 30000u
 #define MOST_HEARTBEAT_MS 600000u
 #define LINGER_MS 300u /* a goodbye to a board that is gone must not hold up the end */
 
@@ -48,6 +49,11 @@ int engine_open_model(engine *e, const char *path) {
     return EXIT_OK;
 }
 
+double engine_board_timeout_s(const options *opt) {
+    if (opt->board_timeout_s > 0) return opt->board_timeout_s;
+    return opt->need_all_boards ? 30 : 2;
+}
+
 int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards) {
     kvr_error error = {0};
     if (kvr_model_get_info(e->model)->n_tensors == 0)
@@ -66,7 +72,8 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.batch_tokens = opt->batch_tokens;
     e->config.kv_dtype = opt->kv_dtype;
     e->config.max_boards = max_boards;
-    e->config.peer_timeout_ms = opt->timeout_s * 1000.0 < 1.0 ? 1u : (uint32_t)(opt->timeout_s * 1000.0);
+    double timeout_ms = engine_board_timeout_s(opt) * 1000.0;
+    e->config.peer_timeout_ms = timeout_ms < 1.0 ? 1u : (uint32_t)timeout_ms;
     memset(&e->plan, 0, sizeof e->plan);
     e->plan.struct_bytes = sizeof e->plan;
     if (kvr_plan_make(e->model, &e->config, &e->backend, &e->plan, &error) != KVR_OK)
@@ -123,8 +130,10 @@ int engine_open_link(engine *e, const options *opt, const char *listen) {
         config.n_allowed = e->keys->n_allowed;
     }
     config.linger_ms = LINGER_MS;
-    config.heartbeat_timeout_ms =
-        e->plan.peer_timeout_ms < MOST_HEARTBEAT_MS ? e->plan.peer_timeout_ms : MOST_HEARTBEAT_MS;
+    /* Not shorter: libzmq counts a peer that does not empty its inbox for so long as gone, and drops what is under way. */
+    if (e->plan.peer_timeout_ms > LEAST_HEARTBEAT_MS)
+        config.heartbeat_timeout_ms =
+            e->plan.peer_timeout_ms < MOST_HEARTBEAT_MS ? e->plan.peer_timeout_ms : MOST_HEARTBEAT_MS;
     size_t bytes = kvr_zmq_bytes(config.max_peers);
     e->link_memory = take(bytes);
     if (e->link_memory == NULL) return say_error("the link wants %zu bytes of memory: end other programs", bytes);

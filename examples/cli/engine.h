@@ -38,6 +38,8 @@ int engine_open_model(engine *e, const char *path);
 /* Opens the device that the options ask for and makes the plan for ctx_tokens and max_boards. Takes no memory for the
  * session. A vocabulary-only file is refused. */
 int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards);
+/* --board-timeout in force. */
+double engine_board_timeout_s(const options *opt);
 /* Takes the planned memory and opens the session. */
 int engine_open_session(engine *e);
 /* Keeps the timeline of every prompt from now on; needs the session, and a helper does it before it serves. */

@@ -19,7 +19,7 @@ typedef enum option_id {
     OPT_GEMM,
     OPT_PRECISION,
     OPT_BATCH,
-    OPT_TIMEOUT,
+    OPT_BOARD_TIMEOUT,
     OPT_LISTEN_LEAD,
     OPT_LISTEN_BOARD,
     OPT_MAX_BOARDS,
@@ -87,6 +87,7 @@ typedef enum option_id {
     OPT_KEY,
     OPT_ALLOWED,
     OPT_INSECURE,
+    OPT_NEED_ALL_BOARDS,
     OPT_KEY_NAME,
     OPT_OPERAND /* one argument that is no option, optional */
 } option_id;
@@ -117,11 +118,11 @@ typedef struct options {
     int32_t announce_fd; /* -1 = none */
     uint32_t n, n_given, repetitions, chunks;
     number_list partition, local_boards_list, bench_prompt, bench_gen, bench_depth;
-    double timeout_s, start_timeout_s;
+    double board_timeout_s, start_timeout_s;
     double temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;
-    uint32_t insecure;
+    uint32_t insecure, need_all_boards;
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */

@@ -10,6 +10,7 @@
 
 #define MODULE "plan"
 #define MAX_CTX_TOKENS (1u << 20)
+#define STALL_TIMES 15u /* kvr_plan.h says so */
 #define MAX_BATCH_TOKENS 4096u
 
 const char *kvr_region_name(kvr_region region) {
@@ -33,7 +34,10 @@ static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, k
     p->batch_tokens = or_default(c.batch_tokens, 256);
     p->max_boards = or_default(c.max_boards, 1);
     p->frame_tokens = or_default(c.frame_tokens, 128);
-    p->peer_timeout_ms = or_default(c.peer_timeout_ms, 30000);
+    p->peer_timeout_ms = or_default(c.peer_timeout_ms, 2000);
+    p->stall_timeout_ms = or_default(c.stall_timeout_ms, p->peer_timeout_ms > UINT32_MAX / STALL_TIMES
+                                                             ? UINT32_MAX
+                                                             : STALL_TIMES * p->peer_timeout_ms);
     p->kv_dtype = c.kv_dtype == KVR_KV_F32 ? KVR_DTYPE_F32 : KVR_DTYPE_F16;
     if (c.kv_dtype != 0 && c.kv_dtype != KVR_DTYPE_F16 && c.kv_dtype != KVR_KV_F32)
         return out_of_range(error, "kv_dtype must be F16 or KVR_KV_F32", KVR_DTYPE_F16, c.kv_dtype);

@@ -54,28 +54,28 @@ a_bad_address_is_a_sentence() {
 a_helper_with_another_model_is_refused() {
     [ -e "$DATA/models/llama-2-tiny-random.gguf" ] || return 0
     start_board -m "$DATA/models/llama-2-tiny-random.gguf" -d reference || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'another model' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_helper_with_another_cache_type_is_refused() {
     helper --kv f32 || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'keys and values' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_helper_with_too_small_a_context_is_refused() {
     helper -c 16 || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'context' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_refused_lead_does_not_harm_the_next() {
     helper || return
-    lead --boards "$BOARD" --kv f32 --timeout 10
+    lead --boards "$BOARD" --kv f32 --board-timeout 10
     must_fail 1 "board 0"
     lead --boards "$BOARD"
     must_pass "the next lead"
@@ -85,7 +85,7 @@ a_helper_that_never_comes_up_is_named() {
     helper || return
     gone=$BOARD
     end_board "$BOARD_PID"
-    lead --boards "$gone" --timeout 2
+    lead --boards "$gone" --board-timeout 2
     must_fail 1 "board 0"
 }
 local_helpers_that_do_not_come_up_in_time_are_named() {

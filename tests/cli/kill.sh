@@ -51,7 +51,7 @@ the_right_text_is_known() {
 }
 a_killed_local_helper_is_named() {
     for board in 0 1; do
-        start_lead --local-boards 3 --timeout 20
+        start_lead --local-boards 3 --board-timeout 20
         pid_of_board $board
         kill -9 "$FOUND"
         lead_ends
@@ -60,7 +60,7 @@ a_killed_local_helper_is_named() {
     done
 }
 a_stopped_local_helper_ends_in_the_timeout() {
-    start_lead --local-boards 2 --timeout 2
+    start_lead --local-boards 2 --board-timeout 2
     pid_of_board 0
     kill -STOP "$FOUND"
     lead_ends
@@ -68,7 +68,7 @@ a_stopped_local_helper_ends_in_the_timeout() {
     no_process_is_left
 }
 a_local_helper_that_never_comes_up_is_named() {
-    start_lead --local-boards 2 --start-timeout 1 --timeout 2
+    start_lead --local-boards 2 --start-timeout 1 --board-timeout 2
     FOUND=
     while [ -z "$FOUND" ] && IFS= read -r line <&8; do
         FOUND=$(echo "$line" | sed -n 's/.*starting board 0 (pid \([0-9]*\)).*/\1/p')
@@ -111,7 +111,7 @@ a_killed_remote_helper_ends_in_the_timeout() {
     IFS= read -r line <&6
     address=$(echo "$line" | sed -n 's/^listening on //p')
     [ -n "$address" ] || fail "the helper said '$line'"
-    start_lead --boards "$address" --timeout 3 --listen 'tcp://127.0.0.1:*'
+    start_lead --boards "$address" --board-timeout 3 --listen 'tcp://127.0.0.1:*'
     while IFS= read -r line <&6 && [ "${line#working on}" = "$line" ]; do :; done
     kill -9 $helper
     wait $helper 2>/dev/null
@@ -123,7 +123,7 @@ a_killed_remote_helper_ends_in_the_timeout() {
 a_helper_outlives_a_killed_lead() {
     rm -f "$TMP/helper.err"
     mkfifo "$TMP/helper.err"
-    "$KVR" board -m "$STORIES" -d reference -c $CTX --listen 'tcp://127.0.0.1:*' --timeout 3 2>"$TMP/helper.err" &
+    "$KVR" board -m "$STORIES" -d reference -c $CTX --listen 'tcp://127.0.0.1:*' --board-timeout 3 2>"$TMP/helper.err" &
     helper=$!
     PIDS="$PIDS $helper"
     exec 6<"$TMP/helper.err"
@@ -136,7 +136,7 @@ a_helper_outlives_a_killed_lead() {
     exec 7<&- 8<&-
     # the next lead may find it busy with the lost one until its timeout
     kvr run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --boards "$address" \
-        --listen 'tcp://127.0.0.1:*' --timeout 30
+        --listen 'tcp://127.0.0.1:*' --board-timeout 30
     if [ $CODE != 0 ]; then must_fail 1 "board 0 at $address"; else same "$TMP/right" "$TMP/out" "text"; fi
     kill $helper
     cat <&6 >/dev/null

@@ -465,6 +465,7 @@ static void small_ask(small *s, rig *r, uint32_t lead, uint32_t boards) {
     p.max_new_tokens = SMALL_NEW;
     p.ignore_eos = 1;
     p.n_boards = boards;
+    p.on_board_loss = KVR_LOSS_FAIL;
     assert_int_equal(kvr_session_prompt(r->boards[lead].session, &p), KVR_OK);
 }
 
