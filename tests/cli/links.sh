@@ -46,7 +46,7 @@ boards_with_keys_give_the_same_text() {
     sed 's/ b1$/ 127.0.0.1/' "$K/allowed" >"$K/by_host"
     lead --key "$K/lead" --allowed "$K/by_host" --boards "$second"
     right_text "by the host's name"
-    lead --key "$K/lead" --allowed "$K/allowed" --boards "$first@b1" --board-timeout 1
+    lead --key "$K/lead" --allowed "$K/allowed" --boards "$first@b1" --board-timeout 1 --need-all-boards
     must_fail 1 "board 0 at $first@b1"
     end_board $first_pid
     end_board $second_pid
@@ -55,7 +55,7 @@ one_key_for_all_boards_needs_no_list() {
     helper --key "$K/b0" || return
     lead --key "$K/b0" --boards "${BOARD%@*}"
     right_text "one key"
-    lead --key "$K/thief" --boards "${BOARD%@*}" --board-timeout 1
+    lead --key "$K/thief" --boards "${BOARD%@*}" --board-timeout 1 --need-all-boards
     must_fail 1 "board 0"
     end_board "$BOARD_PID"
 }
@@ -129,10 +129,10 @@ strangers_are_turned_away_counted_and_told() {
     until grep -q '^listening on ' "$TMP/b.err"; do kill -0 $pid || return; done
     BOARD=$(sed -n 's/^listening on //p' "$TMP/b.err")
     address=${BOARD%@*}
-    lead --boards "$address" --board-timeout 1
+    lead --boards "$address" --board-timeout 1 --need-all-boards
     must_fail 1 "board 0"
     cat "$K/thief.pub" "$K/allowed" >"$K/stolen"
-    lead --key "$K/thief" --allowed "$K/stolen" --boards "$address@b0" --board-timeout 1
+    lead --key "$K/thief" --allowed "$K/stolen" --boards "$address@b0" --board-timeout 1 --need-all-boards
     must_fail 1 "does not know this board's key"
     lead --key "$K/lead" --allowed "$K/allowed" --boards "$address@b0"
     right_text "after strangers"
