@@ -71,6 +71,12 @@ static int serve(engine *e, int talk) {
         }
     }
     engine_say_strangers(e, &said, 1);
+    kvr_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.struct_bytes = sizeof stats;
+    kvr_session_get_stats(e->session, &stats);
+    if (stats.frames_refused > 0)
+        say_note("dropped %llu frames that were damaged or of no job", (unsigned long long)stats.frames_refused);
     return EXIT_OK;
 }
 

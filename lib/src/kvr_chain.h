@@ -37,6 +37,7 @@ typedef struct kvri_peer {
     uint32_t pending; /* KVRI_SEND_ bits */
     uint32_t met, ready, done;
     uint32_t absent; /* lead: lost, and not heard of since: asked, but not waited for */
+    uint32_t missed; /* lead: lost, and in no job since: worth an event when it takes part again */
     uint32_t out;    /* lead: left out of this question */
     uint32_t progress;
     uint64_t seen_us;
@@ -83,6 +84,8 @@ typedef struct kvri_chain {
         uint64_t session;
         uint32_t epoch, rank;
     } refusal;
+    uint64_t refused; /* frames since open that were of no use */
+    int told_damage;
     kvri_handover handover;
 } kvri_chain;
 
@@ -117,6 +120,8 @@ void kvri_helper_leave(struct kvr_session *s, uint64_t now_us);
 /* Shared by both: one frame out of the inbox, opened. KVR_OK, KVR_AGAIN: none, KVR_ERR_FRAME: damaged and counted,
  * KVR_ERR_PEER_WIRE: another version (header only), KVR_ERR_LINK. */
 kvr_status kvri_chain_receive(struct kvr_session *s, kvri_frame *out, size_t *out_bytes);
+/* Counts a frame that is of no use. */
+void kvri_chain_refuse(struct kvr_session *s);
 /* Sends a frame whose payload was put behind the header in bytes. */
 kvr_status kvri_chain_send(struct kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
                            uint32_t payload_bytes);

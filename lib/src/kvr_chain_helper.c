@@ -317,7 +317,7 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         }
         if (status != KVR_OK) continue;
         status = on_frame(s, &f, now_us);
-        if (status == KVR_ERR_FRAME) s->chain.handover.frames_dropped++;
+        if (status == KVR_ERR_FRAME) kvri_chain_refuse(s);
         else if (status < 0) fail_work(s, status, "taking keys and values, or passing them on, failed");
     }
     return result;

@@ -1,6 +1,7 @@
 /* The lead: gathers the boards, hands out the job, watches until the last piece is here. */
 #include "kvr_chain.h"
 
+#include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_session_state.h"
 
@@ -8,7 +9,8 @@
 
 #define MODULE "chain"
 #define FRAMES_PER_POLL 16u
-#define PROBE_PART 64u /* of the timeout that boards which were lost before are waited for, when nobody else is left */
+#define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
+#define LEAST_PROBE_US 1000u
 
 static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text, const char *detail) {
     if (s->error.status == KVR_OK) s->failed_rank = (int32_t)board;
@@ -179,7 +181,8 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     default: break;
     }
     p->met = 1;
-    if (was_absent) c->back_news |= 1ull << board;
+    if (p->missed) c->back_news |= 1ull << board;
+    p->missed = 0;
     /* A board takes only jobs of a higher number than its last. It knows a higher one than we do when this lead was
      * restarted at the same uptime, as boards without a clock of their own may be. */
     if (f->epoch >= c->epoch && f->epoch != UINT32_MAX) c->epoch = c->handover.epoch = f->epoch + 1;
@@ -300,7 +303,7 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
             return KVR_ERR_FRAME;
         peer_of(s, f->rank)->seen_us = now_us;
         kvri_frame kv = *f;
-        kv.clock_us = our_time(s, f->rank, f->clock_us);
+        kv.clock_us = kvri_min(our_time(s, f->rank, f->clock_us), now_us); /* clocks are not that exact */
         const kvr_status status = kvri_handover_accept(&c->handover, &env, &kv, s->parts.rx);
         if (status == KVR_OK) c->moved_us = now_us; /* copies and nonsense are no progress */
         if (status == KVR_OK || status == KVR_ERR_FRAME) return status;
@@ -342,7 +345,7 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         result = KVR_OK;
         if (status != KVR_OK) continue;
         status = on_frame(s, &f, now_us);
-        if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+        if (status == KVR_ERR_FRAME) kvri_chain_refuse(s);
         else if (status < 0) return status;
     }
     return result;
@@ -378,7 +381,7 @@ static kvr_status check_boards(kvr_session *s, uint64_t now_us) {
                                      address_of(s, board))
                       : board_failed(s, board, KVR_ERR_TIMEOUT, "a board does not answer: is `kvr board` running at",
                                      address_of(s, board));
-        p->out = p->absent = 1;
+        p->out = p->absent = p->missed = 1;
         c->lost_news |= 1ull << board;
     }
     return result;
@@ -402,7 +405,7 @@ static int all_ready(const kvr_session *s) {
 }
 
 /* Whether the boards to come are known: all that are waited for have answered, and those that were lost before had as long
- * again for it. With nobody to wait for, they have a small part of the timeout: a board that is up needs a round trip. */
+ * again for it, but only a small part of the timeout: a board that is up needs a round trip. */
 static int all_answered(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     uint32_t n_met = 0, n_absent = 0;
@@ -414,9 +417,9 @@ static int all_answered(kvr_session *s, uint64_t now_us) {
     }
     if (n_absent == 0) return 1;
     if (c->gathered_us == 0) c->gathered_us = now_us;
-    const uint64_t grace_us = n_met > 0 ? 2 * (c->gathered_us - c->since_us) + 1000u
-                                        : (uint64_t)s->plan.peer_timeout_ms * 1000u / PROBE_PART;
-    return now_us - c->since_us >= grace_us;
+    const uint64_t most_us = (uint64_t)s->plan.peer_timeout_ms * 1000u / PROBE_PART;
+    const uint64_t as_long_us = c->gathered_us - c->since_us + LEAST_PROBE_US;
+    return now_us - c->gathered_us >= (n_met > 0 ? kvri_min(as_long_us, most_us) : most_us);
 }
 
 int kvri_lead_probes(const kvr_session *s) {

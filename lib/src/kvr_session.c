@@ -493,6 +493,7 @@ kvr_status kvr_session_stop(kvr_session *s) {
 void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) {
     *out = s->stats;
     out->struct_bytes = sizeof *out;
+    out->frames_refused = s->chain.refused;
     out->compute_us = s->trace.sum_us[KVR_SPAN_COMPUTE];
     out->wait_prefix_us = s->trace.sum_us[KVR_SPAN_WAIT_PREFIX];
     out->wait_send_us = s->trace.sum_us[KVR_SPAN_WAIT_SEND];

@@ -144,7 +144,11 @@ strangers_are_turned_away_counted_and_told() {
 what_a_stranger_repeats_changes_or_makes_up_does_no_harm() {
     helper || return
     first=$BOARD first_pid=$BOARD_PID
-    helper || return
+    "$KVR" board -m "$STORIES" -d reference --listen 'tcp://127.0.0.1:*' 2>"$TMP/b.err" &
+    BOARD_PID=$!
+    PIDS="$PIDS $BOARD_PID"
+    until grep -q '^listening on ' "$TMP/b.err"; do kill -0 $BOARD_PID || return; done
+    BOARD=$(sed -n 's/^listening on //p' "$TMP/b.err")
     mkfifo "$TMP/stranger"
     for seed in 1 2 3; do
         "$STRANGER" "$BOARD" $seed >"$TMP/stranger" 2>"$TMP/stranger.err" &
@@ -165,6 +169,8 @@ what_a_stranger_repeats_changes_or_makes_up_does_no_harm() {
     kill -0 $first_pid && kill -0 "$BOARD_PID" || fail "a board is gone"
     end_board $first_pid
     end_board "$BOARD_PID"
+    [ "$(grep -c 'dropped a message that is damaged' "$TMP/b.err")" = 1 ] || fail "not said once: $(cat "$TMP/b.err")"
+    grep -q 'dropped [1-9][0-9]* frames that were damaged or of no job' "$TMP/b.err" || fail "not counted: $(cat "$TMP/b.err")"
 }
 
 check keygen_keeps_the_secret_and_prints_the_public_key

@@ -16,7 +16,8 @@ extern "C" {
 typedef struct kvr_config {
     uint32_t struct_bytes;
     uint32_t ctx_tokens;      /* prompt + answer; 1..2^20; 0 = the model's training context */
-    uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256. Costs batch * (ffn*2 + model*3) floats */
+    uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256, in a chain fewer
+                               * where a backend's operators block (kvr_backend.call_products). Costs batch * (ffn*2 + model*3) floats */
     uint32_t chunk_tokens;    /* most prompt tokens this board computes itself; 0 = ctx_tokens. Costs chunk * model_dim floats */
     uint32_t kv_dtype;        /* 0 or KVR_DTYPE_F16 = F16; KVR_KV_F32 = F32 (twice the memory) */
     uint32_t max_boards;      /* longest chain this session can be part of, 1..64; 0 = 1 (no link buffers) */

@@ -95,6 +95,8 @@ typedef struct kvr_stats {
     uint64_t compute_us;                      /* the device worked on the prompt */
     uint64_t wait_prefix_us, wait_send_us;    /* it was idle: for keys and values to come; for the last ones to leave */
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
+    uint64_t frames_refused; /* since open, not of this prompt alone: damaged, no frames at all, or of no job of this chain.
+                              * The first that is damaged is logged */
 } kvr_stats;
 
 /*
