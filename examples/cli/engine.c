@@ -11,8 +11,8 @@
 #include "say.h"
 
 enum { MEMORY_ALIGNMENT = 64 };
-#define LEAST_HEARTBEAT_MS 30000u
-#define MOST_HEARTBEAT_MS 600000u
+#define LEAST_DEAD_MS 30000u /* kvr_zmq_config.dead_after_ms */
+#define MOST_DEAD_MS 600000u
 #define LINGER_MS 300u /* a goodbye to a board that is gone must not hold up the end */
 
 static void *take(uint64_t bytes) {
@@ -130,10 +130,8 @@ int engine_open_link(engine *e, const options *opt, const char *listen) {
         config.n_allowed = e->keys->n_allowed;
     }
     config.linger_ms = LINGER_MS;
-    /* Not shorter: libzmq counts a peer that does not empty its inbox for so long as gone, and drops what is under way. */
-    if (e->plan.peer_timeout_ms > LEAST_HEARTBEAT_MS)
-        config.heartbeat_timeout_ms =
-            e->plan.peer_timeout_ms < MOST_HEARTBEAT_MS ? e->plan.peer_timeout_ms : MOST_HEARTBEAT_MS;
+    if (e->plan.peer_timeout_ms > LEAST_DEAD_MS)
+        config.dead_after_ms = e->plan.peer_timeout_ms < MOST_DEAD_MS ? e->plan.peer_timeout_ms : MOST_DEAD_MS;
     size_t bytes = kvr_zmq_bytes(config.max_peers);
     e->link_memory = take(bytes);
     if (e->link_memory == NULL) return say_error("the link wants %zu bytes of memory: end other programs", bytes);
@@ -168,7 +166,7 @@ int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helper
 }
 
 int engine_is_loopback(const char *address) {
-    return kvr_zmq_is_loopback(address);
+    return keys_is_loopback(address);
 }
 
 static void get_stats(const engine *e, kvr_zmq_stats *out) {

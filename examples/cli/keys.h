@@ -29,6 +29,8 @@ int keys_load(key_ring *k, const options *opt);
 int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]);
 /* EXIT_OK when an address may be used: on this machine, with a key, or because --insecure was said. */
 int keys_check_open(const key_ring *k, const options *opt, const char *address);
+/* 1: an address, with or without a key, on this machine. */
+int keys_is_loopback(const char *address);
 /* Makes a pair: the secret into path, "HEX name" into path.pub and on stdout. */
 int keys_make(const char *path, const char *name);
 

@@ -81,7 +81,7 @@ slow() {
 harm() { # harm HOW N
     eval "pid=\$PID_$2"
     case $1 in
-    kill) kill -9 "$pid" ;;
+    kill) kill -9 "$pid" 2>/dev/null ;;
     stop) kill -STOP "$pid" ;;
     slow) slow "$pid" & ;;
     cut) ip -n "$NET-hub" link set "b$2" down ;;
@@ -94,7 +94,7 @@ heal() { # heal HOW N
         wait "$pid" 2>/dev/null
         up "$2"
         ;;
-    stop | slow) kill -CONT "$pid" ;;
+    stop | slow) kill -CONT "$pid" || fail "board $2 is gone: $(cat "$TMP/board.$2")" ;;
     cut) ip -n "$NET-hub" link set "b$2" up ;;
     esac
 }

@@ -76,13 +76,10 @@ static kvr_status read_config(const kvr_zmq_config *from, kvr_zmq_config *out) {
     out->struct_bytes = sizeof *out;
     out->hwm_frames = in_range(out->hwm_frames, 4, 64);
     out->linger_ms = in_range(out->linger_ms, 1000, 60000);
-    out->heartbeat_timeout_ms = in_range(out->heartbeat_timeout_ms, 30000, 600000);
-    /* Several within a timeout: one that comes later than its predecessor expires breaks a healthy connection. */
-    const uint32_t quarter_ms = out->heartbeat_timeout_ms / 4;
-    out->heartbeat_ms = in_range(out->heartbeat_ms, quarter_ms < 2000 ? quarter_ms : 2000, quarter_ms);
+    out->dead_after_ms = out->dead_after_ms != 0 && out->dead_after_ms < 4000 ? 0 : in_range(out->dead_after_ms, 30000, 600000);
     const int valid = out->max_peers >= 1 && out->max_peers <= KVR_ZMQ_MAX_PEERS && out->frame_bytes >= 1 &&
                       out->frame_bytes <= INT64_MAX && out->hwm_frames != 0 && out->linger_ms != 0 &&
-                      out->heartbeat_ms != 0 && out->heartbeat_timeout_ms != 0 &&
+                      out->dead_after_ms != 0 &&
                       (out->allowed_keys != NULL) == (out->n_allowed != 0) &&
                       (out->secret_key != NULL || out->allowed_keys == NULL);
     return valid ? KVR_OK : KVR_ERR_ARG;
@@ -90,8 +87,7 @@ static kvr_status read_config(const kvr_zmq_config *from, kvr_zmq_config *out) {
 
 /* All settings of a socket; the table in port/README.md has the reasons. 0 on failure. */
 static int apply_settings(void *socket, const kvr_zmq_config *c, int is_v6) {
-    /* TTL travels in tenths of a second in 16 bits. */
-    const int ttl_ms = c->heartbeat_timeout_ms < 6553000u ? (int)c->heartbeat_timeout_ms : 6553000;
+    const int probe_s = (int)(c->dead_after_ms / 4000u);
     const struct {
         int option, value;
     } settings[] = {
@@ -100,9 +96,11 @@ static int apply_settings(void *socket, const kvr_zmq_config *c, int is_v6) {
         {ZMQ_LINGER, (int)c->linger_ms},
         {ZMQ_IMMEDIATE, 0},
         {ZMQ_IPV6, is_v6},
-        {ZMQ_HEARTBEAT_IVL, (int)c->heartbeat_ms},
-        {ZMQ_HEARTBEAT_TIMEOUT, (int)c->heartbeat_timeout_ms},
-        {ZMQ_HEARTBEAT_TTL, ttl_ms},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_TCP_KEEPALIVE_IDLE, probe_s},
+        {ZMQ_TCP_KEEPALIVE_INTVL, probe_s},
+        {ZMQ_TCP_KEEPALIVE_CNT, 3},
+        {ZMQ_TCP_MAXRT, (int)c->dead_after_ms},
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS},
         {ZMQ_CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS},
         {ZMQ_RECONNECT_IVL, RECONNECT_MS},

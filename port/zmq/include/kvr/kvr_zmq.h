@@ -34,9 +34,9 @@ typedef struct kvr_zmq_config {
                             * is disconnected before any memory is taken for it */
     uint32_t hwm_frames;   /* frames queued per connection and side, 1..64; 0 = 4. Costs, for each, frame_bytes */
     uint32_t linger_ms;    /* how long close waits for frames not sent yet, 1..60000; 0 = 1000 */
-    uint32_t heartbeat_ms; /* between heartbeats, 1..timeout/4; 0 = 2000, or timeout/4 when that is less */
-    uint32_t heartbeat_timeout_ms; /* silence after which a connection is given up, 4..600000; 0 = 30000. A board that
-                                    * does not poll cannot answer once its inbox is full: longer than any operator takes */
+    uint32_t dead_after_ms; /* a connection is given up when the other machine's system has acknowledged nothing for so
+                             * long, 4000..600000; 0 = 30000. Also when a board there does not read for so long: longer
+                             * than any operator takes */
     uint32_t allow_plain_remote; /* without a key, 1: addresses beyond loopback too, unencrypted and open to everybody;
                                   * 0 = loopback only */
     const uint8_t *secret_key;   /* this board's, KVR_ZMQ_KEY_BYTES (kvr_zmq_key_make); copied, erased by close.
