@@ -16,9 +16,10 @@ static const command_help HELP = {
     "Helps other boards with their prompts: waits at ADDR until a lead ('kvr run --boards') calls, and then for the "
     "next.",
     "Use the same model file on all boards. Keys: 'kvr keygen --help'. SIGINT and SIGTERM end it."};
-static const option_id ACCEPTS[] = {OPT_MODEL, OPT_LISTEN_BOARD, OPT_KEY, OPT_ALLOWED, OPT_INSECURE, OPT_CONTEXT,    OPT_DEVICE,  OPT_THREADS,     OPT_KV,
-                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_BOARD_TIMEOUT, OPT_ANNOUNCE_FD,
-                                    OPT_EMULATE, OPT_END};
+static const option_id ACCEPTS[] = {
+    OPT_MODEL,   OPT_LISTEN_BOARD, OPT_KEY,       OPT_ALLOWED, OPT_INSECURE,   OPT_CONTEXT,       OPT_DEVICE,
+    OPT_THREADS, OPT_KV,           OPT_GEMM,      OPT_PRECISION, OPT_BATCH,    OPT_MAX_BOARDS,    OPT_BOARD_TIMEOUT,
+    OPT_ANNOUNCE_FD, OPT_EMULATE,  OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 

@@ -2,14 +2,14 @@
 # The matrix of lost boards: each helper of a chain of three is killed, stopped, slowed down, or cut off from the network at
 # every stage of a prompt, and the lead must give the right text. Prints one line each.
 #
-#   faults.sh [STAGES]     stages a prompt is divided into (default 3; 12 for the whole matrix)
+#   faults.sh [STAGES]     stages a prompt is divided into (default 1: its beginning and its end; 12 for the whole matrix)
 #
 # Boards are processes in network namespaces of their own, joined by a bridge; where that is not allowed they share the
 # loopback, and nothing is cut. Times: from the start of the lead to its end. "late" is what took longer than the timeout,
 # one second, and twice a whole run on one board.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
-STAGES=${1:-3}
+STAGES=${1:-1}
 TIMEOUT_S=${KVR_FAULTS_TIMEOUT_S:-2}
 PROMPT=$(some_ids 1000)
 CTX=1100

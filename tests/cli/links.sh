@@ -116,8 +116,6 @@ EOF
     lead --boards tcp://127.0.0.1:7000 --key "$K/lead" --allowed "$K/allowed"
     must_fail 1 "which key has the board"
     lead --boards tcp://127.0.0.1:7000@b0
-    must_fail 1 "has no key"
-    lead --boards tcp://127.0.0.1:7000@b0 --listen 'tcp://127.0.0.1:*'
     must_fail 1 "this board has none"
 }
 a_board_named_twice_is_a_sentence() {
