@@ -190,6 +190,43 @@ a_second_lead_is_told_that_the_board_is_busy() {
     wait $helper
 }
 
+# until_says PATTERN: reads descriptor 6 until a line has it.
+until_says() {
+    while IFS= read -r line <&6; do
+        case $line in *"$1"*) return ;; esac
+    done
+    fail "nobody said '$1'"
+}
+a_board_that_was_stopped_takes_part_again_in_the_same_conversation() {
+    start_board -m "$STORIES" -d reference -c 512 || return
+    first=$BOARD first_pid=$BOARD_PID
+    start_board -m "$STORIES" -d reference -c 512 || return
+    rm -f "$TMP/in" "$TMP/chat.err"
+    mkfifo "$TMP/in" "$TMP/chat.err"
+    "$KVR" chat -m "$STORIES" -d reference -c 512 -n 4 --template plain --board-timeout 1 --boards "$first,$BOARD" \
+        <"$TMP/in" >"$TMP/out" 2>"$TMP/chat.err" &
+    chat=$!
+    PIDS="$PIDS $chat"
+    exec 5>"$TMP/in" 6<"$TMP/chat.err"
+    printf 'Once upon a time there was a boy\n/stats\n' >&5
+    until_says 'boards   3'
+    kill -STOP $first_pid
+    printf 'And then he met a friend\n/stats\n' >&5
+    until_says "board 0 at $first is lost"
+    until_says 'boards   2'
+    kill -CONT $first_pid
+    printf 'They went home\nAnd they slept\n/stats\n' >&5 # the first may come before its answer does
+    until_says "board 0 at $first takes part again"
+    until_says 'boards   3'
+    exec 5>&-
+    cat <&6 >/dev/null
+    exec 6<&-
+    wait $chat || fail "the conversation ended with exit code $?"
+    [ "$(wc -l <"$TMP/out")" = 4 ] || fail "not four answers: $(cat "$TMP/out")"
+    end_board $first_pid
+    end_board "$BOARD_PID"
+}
+
 check the_right_text_is_known
 check a_killed_local_helper_is_named_and_the_others_answer
 check a_killed_local_helper_ends_a_prompt_that_needs_all
@@ -201,4 +238,5 @@ check no_helper_is_left_after_a_good_end
 check a_killed_remote_helper_ends_in_the_timeout
 check a_helper_outlives_a_killed_lead
 check a_second_lead_is_told_that_the_board_is_busy
+check a_board_that_was_stopped_takes_part_again_in_the_same_conversation
 finish
