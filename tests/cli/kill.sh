@@ -215,14 +215,17 @@ a_board_that_was_stopped_takes_part_again_in_the_same_conversation() {
     until_says "board 0 at $first is lost"
     until_says 'boards   2'
     kill -CONT $first_pid
-    printf 'They went home\nAnd they slept\n/stats\n' >&5 # the first may come before its answer does
-    until_says "board 0 at $first takes part again"
-    until_says 'boards   3'
+    for try in 1 2 3 4 5 6 7 8 9 10; do # it comes back when this machine gives it time, and the lead does not wait for it
+        sleep 0.1
+        printf '/reset\nThey went home\n/stats\n' >&5
+        until_says 'boards   '
+        case $line in 'boards   3'*) break ;; esac
+    done
+    case $line in 'boards   3'*) ;; *) fail "still without it: $line" ;; esac
     exec 5>&-
     cat <&6 >/dev/null
     exec 6<&-
     wait $chat || fail "the conversation ended with exit code $?"
-    [ "$(wc -l <"$TMP/out")" = 4 ] || fail "not four answers: $(cat "$TMP/out")"
     end_board $first_pid
     end_board "$BOARD_PID"
 }
