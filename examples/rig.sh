@@ -10,8 +10,8 @@
 #   -c           pins board i to core i, the lead last, and over again when there are more boards than cores
 #   -b "ARGS"    of 'kvr board', without --listen: a model and, say, --emulate PROFILE. Given again: of the next helper; the
 #                last one is for all that follow. Split at blanks.
-#   COMMAND      runs as the lead. The words @boards and @listen in it become what --boards and --listen want; so do
-#                the environment's RIG_BOARDS and RIG_LISTEN for a script.
+#   COMMAND      runs as the lead. The words @boards and @listen in it become what --boards and --listen want, @listen with
+#                --insecure behind it; the environment's RIG_BOARDS and RIG_LISTEN are the same for a script.
 #
 #   rig.sh -n 2 -r 100mbit -b "-m model.gguf -t 1" -- kvr run -m model.gguf -t 1 -f prompt.txt -n 16 --boards @boards --listen @listen
 #
@@ -123,7 +123,7 @@ addresses=
 for ((i = 0; i < helpers; i++)); do
     args=${board_args[i < ${#board_args[@]} ? i : ${#board_args[@]} - 1]}
     mkfifo "$tmp/ready$i"
-    (inside $i "$kvr" board --listen "tcp://10.77.0.$((i + 1)):$port" --announce-fd 7 $args 7>"$tmp/ready$i" >"$tmp/log$i" 2>&1) &
+    (inside $i "$kvr" board --insecure --listen "tcp://10.77.0.$((i + 1)):$port" --announce-fd 7 $args 7>"$tmp/ready$i" >"$tmp/log$i" 2>&1) &
     jobs_of_rig+=($!)
     # the helper holds the other end open, so this ends with a line or with the helper
     if ! IFS= read -r address <"$tmp/ready$i"; then
@@ -158,7 +158,10 @@ command=()
 for word; do
     case $word in
     @boards) word=$RIG_BOARDS ;;
-    @listen) word=$RIG_LISTEN ;;
+    @listen)
+        command+=("$RIG_LISTEN")
+        word=--insecure # a network that nobody else is in
+        ;;
     esac
     command+=("$word")
 done

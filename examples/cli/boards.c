@@ -75,7 +75,7 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     snprintf(batch, sizeof batch, "%u", config->batch_tokens);
     snprintf(cores, sizeof cores, "%u", config->cores_per_board);
     snprintf(chain, sizeof chain, "%u", config->n_boards);
-    snprintf(timeout, sizeof timeout, "%.3f", config->timeout_s);
+    snprintf(timeout, sizeof timeout, "%.3f", config->board_timeout_s);
     const char *argv[32];
     size_t n = 0;
     argv[n++] = "kvr";
@@ -92,7 +92,7 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     argv[n++] = cores;
     argv[n++] = "--max-boards";
     argv[n++] = chain;
-    argv[n++] = "--timeout";
+    argv[n++] = "--board-timeout";
     argv[n++] = timeout;
     argv[n++] = "--gemm";
     argv[n++] = config->gemm;
@@ -186,15 +186,16 @@ static void pass_on_errors(board_process *helper, uint32_t rank) {
 }
 
 /* The helper is gone: what it still had to say, then why it ended. */
-static int say_ended(board_process *helper, uint32_t rank, int status, const char *when) {
+static int say_ended(boards *set, uint32_t rank, int status, const char *when) {
+    board_process *helper = &set->helpers[rank];
     pid_t pid = helper->pid;
     pass_on_errors(helper, rank);
     close_fd(&helper->error_fd);
     close_fd(&helper->announce_fd);
     helper->pid = 0;
     if (WIFSIGNALED(status))
-        return say_error("board %u (pid %ld) was killed by signal %d %s; run again, or use fewer boards", rank,
-                         (long)pid, WTERMSIG(status), when);
+        return say_error("board %u (pid %ld) was killed by signal %d %s; %s", rank, (long)pid, WTERMSIG(status), when,
+                         set->go_on ? "going on without it" : "run again, or use fewer boards");
     return say_error("board %u (pid %ld) ended with exit code %d %s; its own message, if any, stands above", rank,
                      (long)pid, WEXITSTATUS(status), when);
 }
@@ -207,7 +208,7 @@ int boards_check(boards *set, const char *when) {
         if (helper->pid == 0) continue;
         pass_on_errors(helper, rank);
         if (waitpid(helper->pid, &status, WNOHANG) == helper->pid && signals_caught() == 0)
-            code = say_ended(helper, rank, status, when);
+            code = say_ended(set, rank, status, when);
     }
     return code;
 }
@@ -253,7 +254,7 @@ static int wait_one_ready(boards *set, uint32_t rank, uint64_t until_ms, double 
         if (state < 0) {
             int status = 0;
             if (wait_for_end(helper, &status, now_ms() + 5000))
-                return say_ended(helper, rank, status, "before it was ready");
+                return say_ended(set, rank, status, "before it was ready");
             return say_error("board %u (pid %ld) gave no address; run again", rank, (long)helper->pid);
         }
         struct pollfd ready[2] = {{helper->announce_fd, POLLIN, 0}, {helper->error_fd, POLLIN, 0}};

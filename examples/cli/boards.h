@@ -23,6 +23,7 @@ typedef struct board_process {
 
 typedef struct boards {
     uint32_t n_boards; /* with this one, which is the last; 0 or 1 = no helpers */
+    int go_on; /* a helper that ends is worth a note, not the end */
     board_process helpers[BOARDS_CAP_HELPERS];
 } boards;
 
@@ -33,7 +34,7 @@ typedef struct boards_config {
     uint32_t ctx_tokens, batch_tokens, kv_dtype;
     const char *gemm, *precision; /* names of --gemm, --precision: other arithmetic would be another answer */
     const char *emulate; /* list of profiles, as emulate_file reads it; NULL = real boards */
-    double timeout_s;
+    double board_timeout_s;
     int own_group; /* keys that end programs reach only this one */
     int verbose; /* name every helper on stderr as it is started */
 } boards_config;

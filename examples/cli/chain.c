@@ -43,6 +43,14 @@ int chain_check_options(const options *opt, const char *command, uint32_t *out_n
     return EXIT_OK;
 }
 
+/* Two slots of the chain with one board would wait for each other. */
+static const char *named_twice(const chain *c) {
+    for (uint32_t i = 0; i + 1 < c->n_boards; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (strcmp(c->addresses[i], c->addresses[j]) == 0) return c->addresses[i];
+    return NULL;
+}
+
 /* Cuts a copy of --boards at its commas. */
 static int split_addresses(chain *c, const char *list) {
     size_t bytes = strlen(list) + 1;
@@ -55,7 +63,8 @@ static int split_addresses(chain *c, const char *list) {
         at = strchr(at, ',');
         if (at != NULL) *at++ = '\0';
     }
-    return EXIT_OK;
+    const char *twice = named_twice(c);
+    return twice == NULL ? EXIT_OK : say_error("--boards names '%s' twice: start a second 'kvr board' for a second one", twice);
 }
 
 static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
@@ -71,7 +80,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.gemm = OPTIONS_GEMM[opt->gemm];
     config.precision = OPTIONS_PRECISION[opt->precision];
     config.emulate = opt->emulate;
-    config.timeout_s = opt->timeout_s;
+    config.board_timeout_s = engine_board_timeout_s(opt);
     config.verbose = opt->verbose != 0;
     config.own_group = c->helpers_ignore_keys;
     c->n_cores = opt->board_cores;
@@ -100,6 +109,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     c->n_boards = n_boards;
     signals_catch();
     int code = n_boards > 1 ? engine_check_link() : EXIT_OK;
+    if (opt->boards == NULL) own.key = own.allowed = NULL; /* boards of this machine trust each other */
+    if (code == EXIT_OK) code = engine_load_keys(&c->e, &own);
     if (code != EXIT_OK) return code;
     if (opt->local_boards != 0) {
         code = start_local(c, opt, ctx_tokens);
@@ -107,6 +118,8 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     } else if (opt->boards != NULL) {
         code = split_addresses(c, opt->boards);
     }
+    for (uint32_t i = 0; i + 1 < n_boards && opt->local_boards == 0 && code == EXIT_OK; i++)
+        code = keys_check_open(c->e.keys, opt, c->addresses[i]);
     if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
     if (code == EXIT_OK) code = engine_open_session(&c->e);
     if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
@@ -115,11 +128,13 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
 
     const char *listen = opt->listen;
     if (listen == NULL) listen = helpers_are_here(c, opt) ? "tcp://127.0.0.1:*" : "tcp://*:*";
-    code = engine_open_link(&c->e, listen);
+    code = keys_check_open(c->e.keys, opt, listen);
+    if (code == EXIT_OK) code = engine_open_link(&c->e, &own, listen);
     if (code == EXIT_OK && opt->local_boards != 0) {
         code = boards_wait_ready(&c->local, opt->start_timeout_s);
         for (uint32_t i = 0; i + 1 < n_boards; i++) c->addresses[i] = c->local.helpers[i].address;
     }
+    c->local.go_on = !opt->need_all_boards; /* once they are all up */
     if (code == EXIT_OK) code = engine_set_boards(&c->e, c->addresses, n_boards - 1);
     if (code == EXIT_OK && opt->verbose) say_boards(c);
     return code;
@@ -146,6 +161,7 @@ const char *chain_strategy_name(uint32_t n_boards, uint32_t strategy) {
 void chain_fill_strategy(uint32_t n_boards, const options *opt, kvr_prompt *prompt) {
     prompt->n_boards = opt->strategy == KVR_COST_SINGLE || n_boards == 0 ? 1 : n_boards;
     prompt->strategy = prompt->n_boards > 1 ? opt->strategy : (uint32_t)KVR_STRATEGY_CHAIN;
+    prompt->on_board_loss = opt->need_all_boards ? KVR_LOSS_FAIL : KVR_LOSS_CONTINUE;
 }
 
 void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt) {
@@ -165,8 +181,12 @@ void chain_fill_prompt(const chain *c, const options *opt, kvr_prompt *prompt) {
 static int say_failure(chain *c) {
     const kvr_error *error = kvr_session_get_error(c->e.session);
     int32_t rank = kvr_session_failed_rank(c->e.session);
-    if (boards_check(&c->local, "during the prompt") != EXIT_OK) return EXIT_FAILED;
+    if (boards_check(&c->local, "during the prompt") != EXIT_OK && !c->local.go_on) return EXIT_FAILED;
     if (rank < 0 || (uint32_t)rank + 1 >= c->n_boards) return say_kvr_error("the prompt failed", error);
+    if (engine_refusals(&c->e) > 0)
+        return say_error("board %d at %s does not know this board's key: put its line (FILE.pub) into the list that "
+                         "'kvr board --allowed' names there, and start it again",
+                         rank, c->addresses[rank]);
     char line[512];
     kvr_error_format(error, line, sizeof line);
     if (c->local.n_boards > 1)
@@ -176,12 +196,24 @@ static int say_failure(chain *c) {
                      c->addresses[rank], line);
 }
 
+/* A board that is lost, or takes part again. */
+static void say_news(const chain *c, const kvr_event *event) {
+    char line[512];
+    if (event->kind == KVR_EVENT_BOARD_BACK)
+        say_note("board %d at %s takes part again", event->id, c->addresses[event->id]);
+    if (event->kind != KVR_EVENT_BOARD_LOST) return;
+    kvr_error_format(kvr_session_get_loss(c->e.session), line, sizeof line);
+    if (event->id < 0) say_note("%s; going on alone", line);
+    else say_note("board %d at %s is lost: %s; going on without it", event->id, c->addresses[event->id], line);
+}
+
 int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void *user) {
     kvr_session *session = c->e.session;
     progress bar;
     int code = EXIT_OK, in_prompt = 1;
     uint64_t check_us = 0;
-    if (boards_check(&c->local, "before the prompt") != EXIT_OK) return EXIT_FAILED;
+    if (boards_check(&c->local, "before the prompt") != EXIT_OK && prompt->on_board_loss == KVR_LOSS_FAIL)
+        return EXIT_FAILED;
     if (kvr_session_prompt(session, prompt) != KVR_OK) return say_failure(c);
     progress_begin(&bar);
     for (;;) {
@@ -193,6 +225,7 @@ int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void
             return say_failure(c);
         }
         if (status == KVR_END) break;
+        if (status == KVR_OK) say_news(c, &event);
         if (status == KVR_OK && event.kind == KVR_EVENT_PROGRESS && in_prompt)
             progress_show(&bar, event.done, event.total);
         if (status == KVR_OK && (event.kind == KVR_EVENT_TOKEN || event.kind == KVR_EVENT_END)) {
@@ -211,7 +244,7 @@ int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void
         }
         if (in_prompt && c->local.n_boards > 1 && engine_now_us(&c->e) - check_us > CHECK_US) {
             check_us = engine_now_us(&c->e);
-            if (boards_check(&c->local, "during the prompt") != EXIT_OK) {
+            if (boards_check(&c->local, "during the prompt") != EXIT_OK && prompt->on_board_loss == KVR_LOSS_FAIL) {
                 kvr_session_stop(session);
                 code = EXIT_FAILED;
                 break;

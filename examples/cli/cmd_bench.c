@@ -32,9 +32,10 @@ static const option_id ACCEPTS[] = {
     OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_BENCH_DEPTH, OPT_BENCH_KERNELS,
     OPT_REPETITIONS, OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
-    OPT_BOARD_CORES, OPT_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
+    OPT_BOARD_CORES, OPT_BOARD_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
     OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
-    OPT_EMULATE,     OPT_STRATEGY,     OPT_BOARDS,        OPT_LISTEN_LEAD, OPT_END};
+    OPT_EMULATE,     OPT_STRATEGY,     OPT_BOARDS,        OPT_LISTEN_LEAD, OPT_KEY,
+    OPT_ALLOWED,     OPT_INSECURE,     OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 
@@ -192,6 +193,7 @@ int cmd_bench(int argc, char **argv) {
         if (strcmp(argv[i], "--paper") == 0) return cmd_bench_paper(argc, argv);
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
+    opt.need_all_boards = 1; /* a figure from fewer boards than asked for would be another one */
     if (opt.kernels && opt.local_boards_list.n)
         return say_usage(HELP.name, "--kernels looks at one board: leave --local-boards away");
     if (opt.kernels) return kernels_run(&opt);

@@ -15,11 +15,11 @@ static const command_help HELP = {
     "board", "-m FILE --listen ADDR [options]",
     "Helps other boards with their prompts: waits at ADDR until a lead ('kvr run --boards') calls, and then for the "
     "next.",
-    "Use the same model file on all boards. Frames travel unencrypted and anyone who reaches ADDR can use this board:\n"
-    "listen only in a network where you trust everyone. SIGINT and SIGTERM end it."};
-static const option_id ACCEPTS[] = {OPT_MODEL, OPT_LISTEN_BOARD, OPT_CONTEXT,    OPT_DEVICE,  OPT_THREADS,     OPT_KV,
-                                    OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD,
-                                    OPT_EMULATE, OPT_END};
+    "Use the same model file on all boards. Keys: 'kvr keygen --help'. SIGINT and SIGTERM end it."};
+static const option_id ACCEPTS[] = {
+    OPT_MODEL,   OPT_LISTEN_BOARD, OPT_KEY,       OPT_ALLOWED, OPT_INSECURE,   OPT_CONTEXT,       OPT_DEVICE,
+    OPT_THREADS, OPT_KV,           OPT_GEMM,      OPT_PRECISION, OPT_BATCH,    OPT_MAX_BOARDS,    OPT_BOARD_TIMEOUT,
+    OPT_ANNOUNCE_FD, OPT_EMULATE,  OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 
@@ -53,6 +53,7 @@ static void say_work(const kvr_session *session, int *working) {
 static int serve(engine *e, int talk) {
     unsigned failures = 0;
     int working = 0;
+    engine_strangers said = {0, 0, 0};
     while (!signals_caught()) {
         kvr_event event;
         memset(&event, 0, sizeof event);
@@ -67,8 +68,16 @@ static int serve(engine *e, int talk) {
             if (talk) say_work(e->session, &working);
         } else {
             kvr_session_idle(e->session, IDLE_US);
+            engine_say_strangers(e, &said, 0);
         }
     }
+    engine_say_strangers(e, &said, 1);
+    kvr_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.struct_bytes = sizeof stats;
+    kvr_session_get_stats(e->session, &stats);
+    if (stats.frames_refused > 0)
+        say_note("dropped %llu frames that were damaged or of no job", (unsigned long long)stats.frames_refused);
     return EXIT_OK;
 }
 
@@ -81,13 +90,15 @@ int cmd_board(int argc, char **argv) {
 
     engine e = {0};
     code = engine_check_link();
+    if (code == EXIT_OK) code = engine_load_keys(&e, &opt);
+    if (code == EXIT_OK) code = keys_check_open(e.keys, &opt, opt.listen);
     if (code == EXIT_OK) code = engine_open_model(&e, opt.model);
     if (code == EXIT_OK)
         code = engine_make_plan(&e, &opt, engine_ctx_tokens(&e, &opt, 0),
                                 opt.max_boards ? opt.max_boards : DEFAULT_MAX_BOARDS);
     if (code == EXIT_OK) code = engine_open_session(&e);
     if (code == EXIT_OK) code = engine_keep_timeline(&e, TIMELINE_SPANS_PER_BOARD); /* a lead may ask for it */
-    if (code == EXIT_OK) code = engine_open_link(&e, opt.listen);
+    if (code == EXIT_OK) code = engine_open_link(&e, &opt, opt.listen);
     if (code == EXIT_OK && kvr_session_serve(e.session) != KVR_OK)
         code = say_kvr_error("cannot serve", kvr_session_get_error(e.session));
     if (code == EXIT_OK) {

@@ -21,11 +21,12 @@ static const command_help HELP = {
     "/reset forgets the conversation, /stats tells where the time of the last answer went, /quit or the end of the "
     "input\n"
     "ends. Ctrl-C ends an answer, and the program between answers. Control tokens in messages are plain text.\n"
-    "-n is 1024 unless given. Frames between boards travel unencrypted: use --boards only where you trust everyone."};
+    "-n is 1024 unless given. Keys of --boards: 'kvr keygen --help'."};
 static const option_id ACCEPTS[] = {
     OPT_MODEL,   OPT_SYSTEM,      OPT_TEMPLATE,       OPT_STOP,          OPT_N,       OPT_CONTEXT,      OPT_DEVICE,
     OPT_THREADS, OPT_KV,          OPT_GEMM,           OPT_PRECISION,     OPT_BATCH,   OPT_LOCAL_BOARDS, OPT_BOARD_CORES,
-    OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_TIMEOUT,        OPT_START_TIMEOUT, OPT_VERBOSE, OPT_TEMP,         OPT_TOP_K,
+    OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_KEY,            OPT_ALLOWED,       OPT_INSECURE, OPT_NEED_ALL_BOARDS,
+    OPT_BOARD_TIMEOUT,            OPT_START_TIMEOUT,  OPT_VERBOSE,       OPT_TEMP,    OPT_TOP_K,
     OPT_TOP_P,   OPT_MIN_P,       OPT_REPEAT_PENALTY, OPT_REPEAT_LAST,   OPT_SEED,    OPT_END};
 
 enum { DEFAULT_NEW_TOKENS = 1024 };

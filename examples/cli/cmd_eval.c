@@ -32,9 +32,9 @@ static const option_id ACCEPTS[] = {OPT_MODEL,
                                     OPT_STRATEGY,
                                     OPT_BOARD_CORES,
                                     OPT_BOARDS,
-                                    OPT_LISTEN_LEAD,
+                                    OPT_LISTEN_LEAD, OPT_KEY, OPT_ALLOWED, OPT_INSECURE,
                                     OPT_PARTITION,
-                                    OPT_TIMEOUT,
+                                    OPT_BOARD_TIMEOUT,
                                     OPT_START_TIMEOUT,
                                     OPT_VERBOSE,
                                     OPT_END};
@@ -133,6 +133,7 @@ int cmd_eval(int argc, char **argv) {
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     uint32_t n_boards = 1;
     if (code != OPTIONS_DONE) return code;
+    opt.need_all_boards = 1; /* a figure from fewer boards than asked for would be another one */
     if (opt.ids == NULL) return say_usage(HELP.name, "no prompt given: use --ids 1,2,3");
     if ((code = chain_check_options(&opt, HELP.name, &n_boards)) != EXIT_OK) return code;
 

@@ -15,12 +15,12 @@
 static const command_help HELP = {
     "run", "-m FILE (-p TEXT | -f FILE | --ids A,B,...) [-n N] [--local-boards P | --boards ADDR,ADDR] [options]",
     "Answers a prompt: text on stdout, statistics on stderr.",
-    "-n is 128 unless given. Sampling is greedy unless --temp is given.\n"
-    "Frames between boards travel unencrypted: use --boards only in a network where you trust everyone."};
+    "-n is 128 unless given. Sampling is greedy unless --temp is given. Keys of --boards: 'kvr keygen --help'."};
 static const option_id ACCEPTS[] = {
     OPT_MODEL,       OPT_PROMPT,  OPT_FILE,        OPT_IDS,       OPT_N,         OPT_CONTEXT,
     OPT_DEVICE,      OPT_THREADS, OPT_KV,          OPT_GEMM, OPT_PRECISION,      OPT_BATCH,     OPT_LOCAL_BOARDS,
-    OPT_BOARD_CORES, OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_PARTITION, OPT_TIMEOUT,   OPT_START_TIMEOUT,
+    OPT_BOARD_CORES, OPT_BOARDS,  OPT_LISTEN_LEAD, OPT_KEY,       OPT_ALLOWED,   OPT_INSECURE,
+    OPT_NEED_ALL_BOARDS,          OPT_PARTITION,   OPT_BOARD_TIMEOUT,            OPT_START_TIMEOUT,
     OPT_VERBOSE,     OPT_TEMP,    OPT_TOP_K,       OPT_TOP_P,     OPT_MIN_P,     OPT_REPEAT_PENALTY,
     OPT_REPEAT_LAST, OPT_SEED,    OPT_IGNORE_EOS,  OPT_SPECIAL,   OPT_PRINT_IDS, OPT_STATS_JSON,
     OPT_TRACE,       OPT_TIMELINE, OPT_EMULATE,    OPT_PROFILE,   OPT_RUN_LINK,  OPT_EVEN,      OPT_PROFILES,

@@ -15,6 +15,7 @@ int cmd_chat(int argc, char **argv);
 int cmd_board(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
+int cmd_keygen(int argc, char **argv);
 int cmd_bench_paper(int argc, char **argv); /* kvr bench --paper */
 
 #endif

@@ -11,7 +11,9 @@
 #include "say.h"
 
 enum { MEMORY_ALIGNMENT = 64 };
-#define MOST_HEARTBEAT_MS 600000u
+#define LEAST_DEAD_MS 30000u /* kvr_zmq_config.dead_after_ms */
+#define MOST_DEAD_MS 600000u
+#define LINGER_MS 300u /* a goodbye to a board that is gone must not hold up the end */
 
 static void *take(uint64_t bytes) {
     void *memory = NULL;
@@ -47,6 +49,11 @@ int engine_open_model(engine *e, const char *path) {
     return EXIT_OK;
 }
 
+double engine_board_timeout_s(const options *opt) {
+    if (opt->board_timeout_s > 0) return opt->board_timeout_s;
+    return opt->need_all_boards ? 30 : 2;
+}
+
 int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards) {
     kvr_error error = {0};
     if (kvr_model_get_info(e->model)->n_tensors == 0)
@@ -65,7 +72,8 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.batch_tokens = opt->batch_tokens;
     e->config.kv_dtype = opt->kv_dtype;
     e->config.max_boards = max_boards;
-    e->config.peer_timeout_ms = opt->timeout_s * 1000.0 < 1.0 ? 1u : (uint32_t)(opt->timeout_s * 1000.0);
+    double timeout_ms = engine_board_timeout_s(opt) * 1000.0;
+    e->config.peer_timeout_ms = timeout_ms < 1.0 ? 1u : (uint32_t)timeout_ms;
     memset(&e->plan, 0, sizeof e->plan);
     e->plan.struct_bytes = sizeof e->plan;
     if (kvr_plan_make(e->model, &e->config, &e->backend, &e->plan, &error) != KVR_OK)
@@ -95,12 +103,17 @@ int engine_keep_timeline(engine *e, uint32_t cap_spans) {
     return status == KVR_OK ? EXIT_OK : say_error("cannot keep a timeline: %s", kvr_status_text(status));
 }
 
+int engine_load_keys(engine *e, const options *opt) {
+    e->keys = calloc(1, sizeof *e->keys);
+    return e->keys != NULL ? keys_load(e->keys, opt) : say_error("not enough memory for keys: end other programs");
+}
+
 #ifdef KVR_HAVE_ZMQ
 int engine_check_link(void) {
     return EXIT_OK;
 }
 
-int engine_open_link(engine *e, const char *listen) {
+int engine_open_link(engine *e, const options *opt, const char *listen) {
     kvr_error error = {0};
     kvr_link link;
     kvr_zmq_config config;
@@ -110,9 +123,15 @@ int engine_open_link(engine *e, const char *listen) {
     config.max_peers = KVR_ZMQ_MAX_PEERS;
     config.listen = listen;
     config.frame_bytes = e->plan.frame_bytes;
-    config.allow_plain_remote = 1; /* an address beyond loopback is only used when somebody typed it */
-    config.heartbeat_timeout_ms =
-        e->plan.peer_timeout_ms < MOST_HEARTBEAT_MS ? e->plan.peer_timeout_ms : MOST_HEARTBEAT_MS;
+    config.allow_plain_remote = opt->insecure;
+    if (e->keys->has_key) config.secret_key = e->keys->secret;
+    if (e->keys->has_list) {
+        config.allowed_keys = e->keys->allowed[0];
+        config.n_allowed = e->keys->n_allowed;
+    }
+    config.linger_ms = LINGER_MS;
+    if (e->plan.peer_timeout_ms > LEAST_DEAD_MS)
+        config.dead_after_ms = e->plan.peer_timeout_ms < MOST_DEAD_MS ? e->plan.peer_timeout_ms : MOST_DEAD_MS;
     size_t bytes = kvr_zmq_bytes(config.max_peers);
     e->link_memory = take(bytes);
     if (e->link_memory == NULL) return say_error("the link wants %zu bytes of memory: end other programs", bytes);
@@ -128,31 +147,85 @@ int engine_open_link(engine *e, const char *listen) {
 int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helpers) {
     /* One own address serves all helpers, so one that is reachable from elsewhere wins over loopback. */
     char own[KVR_ADDRESS_CAP] = "";
+    char resolved[BOARDS_CAP_HELPERS][KVR_ADDRESS_CAP];
+    const char *list[BOARDS_CAP_HELPERS];
     for (uint32_t i = 0; i < n_helpers; i++) {
         char each[KVR_ADDRESS_CAP];
-        kvr_status status = kvr_zmq_own_address(addresses[i], e->inbox, each, sizeof each);
+        int code = keys_resolve(e->keys, addresses[i], resolved[i]);
+        if (code != EXIT_OK) return code;
+        list[i] = resolved[i];
+        kvr_status status = kvr_zmq_own_address(resolved[i], e->inbox, each, sizeof each);
         if (status != KVR_OK)
             return say_error("cannot reach '%s' from %s: %s; check its name, and give --listen an address it can reach",
                              addresses[i], e->inbox, kvr_status_text(status));
         if (own[0] == '\0' || engine_is_loopback(own)) memcpy(own, each, sizeof own);
     }
-    if (kvr_session_set_boards(e->session, addresses, n_helpers, own) != KVR_OK)
+    if (kvr_session_set_boards(e->session, list, n_helpers, own) != KVR_OK)
         return say_kvr_error("cannot use these boards", kvr_session_get_error(e->session));
     return EXIT_OK;
+}
+
+int engine_is_loopback(const char *address) {
+    return keys_is_loopback(address);
+}
+
+static void get_stats(const engine *e, kvr_zmq_stats *out) {
+    memset(out, 0, sizeof *out);
+    out->struct_bytes = sizeof *out;
+    if (e->zmq != NULL) kvr_zmq_get_stats(e->zmq, out);
+}
+
+void engine_say_strangers(const engine *e, engine_strangers *said, int last) {
+    kvr_zmq_stats s;
+    get_stats(e, &s);
+    if (s.unknown_keys > 0 && !said->said_key)
+        say_note("turned away a connection from %s: its key is not in --allowed; further ones are only counted",
+                 s.last_unknown);
+    if (s.no_handshake > 0 && !said->said_handshake)
+        say_note("turned away a connection that has no key or is no board; further ones are only counted");
+    if (s.refused_frames > 0 && !said->said_frame)
+        say_note("dropped a message that is no frame; further ones are only counted");
+    said->said_key = s.unknown_keys > 0;
+    said->said_handshake = s.no_handshake > 0;
+    said->said_frame = s.refused_frames > 0;
+    if (last && (s.unknown_keys | s.no_handshake | s.refused_frames) != 0)
+        say_note("turned away: %llu unknown keys, %llu without a handshake, %llu messages",
+                 (unsigned long long)s.unknown_keys, (unsigned long long)s.no_handshake,
+                 (unsigned long long)s.refused_frames);
+}
+
+uint64_t engine_refusals(const engine *e) {
+    kvr_zmq_stats s;
+    get_stats(e, &s);
+    return s.refused_us;
 }
 #else
 int engine_check_link(void) {
     return say_error("this kvr was built without ZeroMQ and works alone; build it with -DKVR_WITH_ZMQ=ON");
 }
 
-int engine_open_link(engine *e, const char *listen) {
-    (void)e, (void)listen;
+int engine_open_link(engine *e, const options *opt, const char *listen) {
+    (void)e, (void)opt, (void)listen;
     return engine_check_link();
 }
 
 int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helpers) {
     (void)e, (void)addresses, (void)n_helpers;
     return engine_check_link();
+}
+
+int engine_is_loopback(const char *address) {
+    (void)address;
+    return 0;
+}
+
+void engine_say_strangers(const engine *e, engine_strangers *said, int last) {
+    (void)e, (void)said, (void)last;
+}
+
+uint64_t engine_refusals(const engine *e) {
+    (void)e;
+    return 0;
 }
 #endif
 
@@ -163,6 +236,8 @@ void engine_close(engine *e) {
 #endif
     device_close(e->dev);
     free(e->link_memory);
+    if (e->keys != NULL) memset(e->keys->secret, 0, sizeof e->keys->secret);
+    free(e->keys);
     free(e->spans);
     free(e->session_memory);
     free(e->model_memory);
@@ -182,10 +257,6 @@ int engine_check_fits(size_t n_prompt_tokens, uint32_t ctx_tokens) {
     if (n_prompt_tokens <= ctx_tokens) return EXIT_OK;
     return say_error("the prompt has %zu tokens, the context holds %u: raise -c or shorten it", n_prompt_tokens,
                      ctx_tokens);
-}
-
-int engine_is_loopback(const char *address) {
-    return strncmp(address, "tcp://127.", 10) == 0;
 }
 
 void engine_fill_sampling(const options *opt, kvr_sampling *out) {

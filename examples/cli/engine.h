@@ -7,6 +7,7 @@
 
 #include "boards.h"
 #include "device.h"
+#include "keys.h"
 #include "kvr/kvr.h"
 #include "options.h"
 
@@ -24,6 +25,7 @@ typedef struct engine {
     kvr_plan plan;
     kvr_session *session;
     kvr_span *spans; /* of a timeline; NULL = none is kept */
+    key_ring *keys; /* NULL until loaded */
     struct kvr_zmq *zmq;
     char inbox[KVR_ADDRESS_CAP]; /* where it listens; "" without a link */
 } engine;
@@ -36,15 +38,19 @@ int engine_open_model(engine *e, const char *path);
 /* Opens the device that the options ask for and makes the plan for ctx_tokens and max_boards. Takes no memory for the
  * session. A vocabulary-only file is refused. */
 int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_t max_boards);
+/* --board-timeout in force. */
+double engine_board_timeout_s(const options *opt);
 /* Takes the planned memory and opens the session. */
 int engine_open_session(engine *e);
 /* Keeps the timeline of every prompt from now on; needs the session, and a helper does it before it serves. */
 int engine_keep_timeline(engine *e, uint32_t cap_spans);
 /* Whether this program has a link at all: EXIT_OK, or EXIT_FAILED with a sentence. */
 int engine_check_link(void);
+/* Loads --key and --allowed; needed before the link. */
+int engine_load_keys(engine *e, const options *opt);
 /* Gives the session its link, which receives at `listen`. */
-int engine_open_link(engine *e, const char *listen);
-/* As the lead: names the helpers. Needs the link. */
+int engine_open_link(engine *e, const options *opt, const char *listen);
+/* As the lead: names the helpers, as typed (keys_resolve). Needs the link. */
 int engine_set_boards(engine *e, const char *const *addresses, uint32_t n_helpers);
 void engine_close(engine *e);
 
@@ -52,11 +58,18 @@ void engine_close(engine *e);
 uint32_t engine_ctx_tokens(const engine *e, const options *opt, uint64_t needed_tokens);
 /* EXIT_OK when a prompt of so many tokens fits, else a sentence. */
 int engine_check_fits(size_t n_prompt_tokens, uint32_t ctx_tokens);
-/* Whether an address is on this machine: tcp://127.x.x.x:port. */
+/* Whether an address is on this machine. */
 int engine_is_loopback(const char *address);
-/* Monotonic microseconds of the port. */
+/* Whom the link turned away: a note when it happens first, and then, with `last`, how many. */
+typedef struct engine_strangers {
+    int said_key, said_handshake, said_frame;
+} engine_strangers;
+void engine_say_strangers(const engine *e, engine_strangers *said, int last);
+/* Boards that do not know this board's key. */
+uint64_t engine_refusals(const engine *e);
 /* Sampling as the options say; *out is zeroed. */
 void engine_fill_sampling(const options *opt, kvr_sampling *out);
+/* Monotonic microseconds of the port. */
 uint64_t engine_now_us(const engine *e);
 
 #endif

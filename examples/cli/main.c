@@ -27,6 +27,7 @@ static const command COMMANDS[] = {
     {"run", cmd_run, "answer a prompt, on one board or on a chain"},
     {"chat", cmd_chat, "a conversation, on one board or on a chain"},
     {"board", cmd_board, "be a helper of a chain"},
+    {"keygen", cmd_keygen, "make the keys of a board"},
     {"bench", cmd_bench, "measure tokens per second and the time to the first token"},
     {"tune", cmd_tune, "measure a device once, and keep what is fastest on it"},
 };

@@ -59,8 +59,8 @@ static const option_row TABLE[] = {
      "fast: quantised weights times 8 bit activations where the device has an instruction for it\n(default), exact: "
      "all products in floats, integer: 8 bits on any device"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
-    {OPT_TIMEOUT, 0, "timeout", "SEC", VALUE_REAL, AT(timeout_s), 0.001, 86400,
-     "silence after which a board counts as lost (default 30)"},
+    {OPT_BOARD_TIMEOUT, 0, "board-timeout", "SEC", VALUE_REAL, AT(board_timeout_s), 0.001, 86400,
+     "silence after which a board counts as lost (default 2; 30 where all boards are needed)"},
     {OPT_LISTEN_LEAD, 0, "listen", "ADDR", VALUE_TEXT, AT(listen), 0, 0,
      "where this board receives, when --boards is given (default tcp://*:*)"},
     {OPT_LISTEN_BOARD, 0, "listen", "ADDR", VALUE_TEXT, AT(listen), 0, 0,
@@ -173,6 +173,16 @@ static const option_row TABLE[] = {
      "profile of all boards (default a100)"},
     {OPT_PAPER_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 1048576,
      "tokens per operator call (default: a chunk at once)"},
+    {OPT_KEY, 0, "key", "FILE", VALUE_TEXT, AT(key), 0, 0,
+     "this board's secret key ('kvr keygen'): frames are encrypted, strangers turned away"},
+    {OPT_ALLOWED, 0, "allowed", "FILE", VALUE_TEXT, AT(allowed), 0, 0,
+     "public keys of the boards of this chain, 'KEY name' a line (default: only who holds the same --key)"},
+    {OPT_INSECURE, 0, "insecure", NULL, VALUE_FLAG, AT(insecure), 0, 0,
+     "use addresses beyond this machine without keys: everyone who reaches them can read and interfere"},
+    {OPT_NEED_ALL_BOARDS, 0, "need-all-boards", NULL, VALUE_FLAG, AT(need_all_boards), 0, 0,
+     "fail when a board is lost (default: the boards that are left answer, or this one alone)"},
+    {OPT_KEY_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0,
+     "the board's name in lists of keys (default: this machine's)"},
     {OPT_OUTPUT, 'o', "output", "FORMAT", VALUE_OUTPUT, AT(output), 0, 0, "md, csv or json (default md)"},
 };
 #define N_ROWS (sizeof TABLE / sizeof TABLE[0])
@@ -344,7 +354,6 @@ static void set_defaults(options *out) {
     out->announce_fd = -1;
     out->board_cores = 1;
     out->repetitions = 5;
-    out->timeout_s = 30;
     out->start_timeout_s = 60;
     out->repeat_penalty = 1;
     out->bench_prompt.n = 1;
@@ -392,6 +401,8 @@ int options_parse(const command_help *help, const option_id *accepts, int argc, 
         if (!parse_value(row, optarg ? optarg : "", out)) return say_bad_value(help, row, optarg ? optarg : "");
         if (row->id == OPT_N) out->n_given = 1;
     }
+    for (const option_id *id = accepts; *id != OPT_END; id++)
+        if (*id == OPT_OPERAND && optind < argc) out->operand = argv[optind++];
     if (optind < argc) return say_usage(help->name, "unexpected argument '%.60s'", argv[optind]);
     for (const option_id *id = accepts; *id != OPT_END; id++)
         if (*id == OPT_MODEL && out->model == NULL) return say_usage(help->name, "no model given: use -m FILE");

@@ -19,7 +19,7 @@ typedef enum option_id {
     OPT_GEMM,
     OPT_PRECISION,
     OPT_BATCH,
-    OPT_TIMEOUT,
+    OPT_BOARD_TIMEOUT,
     OPT_LISTEN_LEAD,
     OPT_LISTEN_BOARD,
     OPT_MAX_BOARDS,
@@ -83,7 +83,13 @@ typedef enum option_id {
     OPT_PAPER_BOARDS,
     OPT_PAPER_PROMPT,
     OPT_PAPER_BOARD,
-    OPT_PAPER_BATCH
+    OPT_PAPER_BATCH,
+    OPT_KEY,
+    OPT_ALLOWED,
+    OPT_INSECURE,
+    OPT_NEED_ALL_BOARDS,
+    OPT_KEY_NAME,
+    OPT_OPERAND /* one argument that is no option, optional */
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -102,6 +108,7 @@ extern const char *const OPTIONS_PRECISION[3];
 typedef struct options {
     const char *system, *chat_template, *stop;
     const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards, *trace, *timeline, *emulate;
+    const char *key, *allowed, *operand;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
@@ -111,10 +118,11 @@ typedef struct options {
     int32_t announce_fd; /* -1 = none */
     uint32_t n, n_given, repetitions, chunks;
     number_list partition, local_boards_list, bench_prompt, bench_gen, bench_depth;
-    double timeout_s, start_timeout_s;
+    double board_timeout_s, start_timeout_s;
     double temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;
+    uint32_t insecure, need_all_boards;
     uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
     uint32_t output; /* output_format */
     /* predictions */

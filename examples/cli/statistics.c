@@ -25,16 +25,13 @@ static void get_stats(const chain *c, kvr_stats *out) {
     kvr_session_get_stats(c->e.session, out);
 }
 
-/* "256,256": the partition in force. */
-static void print_partition(FILE *file, const kvr_prompt *prompt) {
-    uint32_t even[KVR_MAX_BOARDS];
-    const uint32_t *sizes = prompt->partition;
-    uint32_t n = prompt->n_boards > 1 ? prompt->n_boards : 1;
-    if (sizes == NULL) {
-        if (kvr_partition_even(prompt->n_ids, n, even) != KVR_OK) return;
-        sizes = even;
-    }
-    for (uint32_t i = 0; i < n; i++) fprintf(file, "%s%u", i ? "," : "", sizes[i]);
+/* "256,256": the partition in force at the end. */
+static void print_partition(FILE *file, const chain *c, uint32_t n_boards) {
+    kvr_trace_board board;
+    memset(&board, 0, sizeof board);
+    board.struct_bytes = sizeof board;
+    for (uint32_t r = 0; r < n_boards && kvr_session_get_trace_board(c->e.session, r, &board) == KVR_OK; r++)
+        fprintf(file, "%s%u", r ? "," : "", board.tokens);
 }
 
 void statistics_print(const chain *c, const kvr_prompt *prompt) {
@@ -46,10 +43,10 @@ void statistics_print(const chain *c, const kvr_prompt *prompt) {
         fprintf(stderr, "expected %.1f ms by the profiles, predicted / measured %.2f\n", c->expected_us / 1e3,
                 stats.ttft_us > 0 ? c->expected_us / (double)stats.ttft_us : 0);
     fprintf(stderr, "answer   %u tokens, %.2f tokens/s\n", stats.n_new_tokens, statistics_decode_rate(&stats));
-    fprintf(stderr, "boards   %u, partition ", prompt->n_boards > 1 ? prompt->n_boards : 1);
-    print_partition(stderr, prompt);
-    fprintf(stderr, ", %s, %s\n", chain_strategy_name(prompt->n_boards, prompt->strategy), device_name(c->e.dev));
-    if (prompt->n_boards < 2) return;
+    fprintf(stderr, "boards   %u, partition ", stats.n_boards);
+    print_partition(stderr, c, stats.n_boards);
+    fprintf(stderr, ", %s, %s\n", chain_strategy_name(stats.n_boards, prompt->strategy), device_name(c->e.dev));
+    if (stats.n_boards < 2) return;
     fprintf(stderr, "chain    connect %.1f ms, computed %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
             ms(stats.connect_us), ms(stats.compute_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));
     fprintf(stderr, "frames   in %llu (%llu bytes), out %llu (%llu bytes), dropped %llu\n",
@@ -67,9 +64,9 @@ int statistics_write_json(const chain *c, const kvr_prompt *prompt, const char *
     output_json_text(file, device_backend(c->e.dev)->name);
     fprintf(file, ",\n  \"device\": ");
     output_json_text(file, device_name(c->e.dev));
-    fprintf(file, ",\n  \"strategy\": \"%s\"", chain_strategy_name(prompt->n_boards, prompt->strategy));
-    fprintf(file, ",\n  \"boards\": %u,\n  \"partition\": [", prompt->n_boards > 1 ? prompt->n_boards : 1);
-    print_partition(file, prompt);
+    fprintf(file, ",\n  \"strategy\": \"%s\"", chain_strategy_name(stats.n_boards, prompt->strategy));
+    fprintf(file, ",\n  \"boards\": %u,\n  \"partition\": [", stats.n_boards);
+    print_partition(file, c, stats.n_boards);
     fprintf(file, "],\n  \"ctx_tokens\": %u,\n  \"prompt_tokens\": %u,\n  \"new_tokens\": %u,\n", c->e.plan.ctx_tokens,
             stats.n_prompt_tokens, stats.n_new_tokens);
     fprintf(file, "  \"ttft_ms\": %.3f,\n  \"prompt_tokens_per_s\": %.3f,\n  \"decode_ms\": %.3f,\n", ms(stats.ttft_us),

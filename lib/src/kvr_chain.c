@@ -1,20 +1,32 @@
 /* What lead and helper have in common. */
 #include "kvr_chain.h"
 
+#include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_rope.h"
 #include "kvr_session_state.h"
 
 #include <string.h>
 
+#define MOST_BEAT_US 100000u
 #define FULL_POLLS 256u /* far more frames than the links between us and all boards hold */
 
 kvr_status kvri_chain_receive(kvr_session *s, kvri_frame *out, size_t *out_bytes) {
     kvri_chain *c = &s->chain;
     kvr_status status = c->link.recv(c->link.user, s->parts.rx, (size_t)s->plan.frame_bytes, out_bytes);
     if (status == KVR_OK) status = kvri_frame_open(s->parts.rx, *out_bytes, out);
-    if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+    if (status != KVR_ERR_FRAME) return status;
+    kvri_chain_refuse(s);
+    if (!c->told_damage && s->port.log != NULL)
+        s->port.log(s->port.user, KVR_LOG_WARN, "chain",
+                    "dropped a message that is damaged or no frame of a chain; further ones are only counted");
+    c->told_damage = 1;
     return status;
+}
+
+void kvri_chain_refuse(kvr_session *s) {
+    s->chain.handover.frames_dropped++;
+    s->chain.refused++;
 }
 
 kvr_status kvri_chain_send(kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
@@ -38,7 +50,10 @@ int kvri_chain_clocks_due(kvr_session *s, kvr_status received) {
     return 1;
 }
 
-uint64_t kvri_chain_beat_us(const kvr_session *s) { return (uint64_t)s->plan.peer_timeout_ms * 1000u / 8u; }
+uint64_t kvri_chain_beat_us(const kvr_session *s) {
+    /* the other board may have been given a shorter timeout than this one */
+    return kvri_min((uint64_t)s->plan.peer_timeout_ms * 1000u / 8u, MOST_BEAT_US);
+}
 
 kvri_hello kvri_chain_hello(const kvr_session *s) {
     kvri_hello h;

@@ -36,6 +36,9 @@ enum {
 typedef struct kvri_peer {
     uint32_t pending; /* KVRI_SEND_ bits */
     uint32_t met, ready, done;
+    uint32_t absent; /* lead: lost, and not heard of since: asked, but not waited for */
+    uint32_t missed; /* lead: lost, and in no job since: worth an event when it takes part again */
+    uint32_t out;    /* lead: left out of this question */
     uint32_t progress;
     uint64_t seen_us;
     uint64_t beat_us; /* when a sign of life was last sent to it */
@@ -58,9 +61,15 @@ typedef struct kvri_chain {
     uint32_t epoch;
     uint32_t hello_epoch; /* lead: the epoch this job's HELLO was sent under */
     uint32_t n_helpers; /* lead: boards given; a job may use fewer */
-    uint32_t n_used;    /* lead: helpers in this job */
+    uint32_t n_used;    /* lead: helpers in this job, ranks 0..n_used-1; until they are known, those that are asked */
+    uint32_t board_at[KVR_MAX_BOARDS]; /* lead: the board (slot of the link, index of peers) of each rank */
+    uint32_t n_asked;                  /* lead: boards 0..n_asked-1 are wanted for this question */
+    uint32_t share[KVR_MAX_BOARDS];    /* lead: tokens that the question gave each of them, then the lead */
+    uint32_t on_loss;                  /* lead: kvr_on_board_loss */
+    uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left out */
+    uint64_t gathered_us;              /* lead: when all that are waited for had answered; 0 = not yet */
     char own_address[KVR_ADDRESS_CAP];
-    kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers by rank; helper: KVRI_SLOT_LEAD */
+    kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers as given; helper: KVRI_SLOT_LEAD */
     uint64_t since_us;       /* state entered */
     uint64_t moved_us;       /* last sign of progress from anywhere */
     uint32_t full_polls;     /* polls in a row that did not empty the inbox */
@@ -75,13 +84,25 @@ typedef struct kvri_chain {
         uint64_t session;
         uint32_t epoch, rank;
     } refusal;
+    uint64_t refused; /* frames since open that were of no use */
+    int told_damage;
     kvri_handover handover;
 } kvri_chain;
 
+#define KVRI_NEWS_ALL (1ull << 63) /* boards are 0..62 */
+
 struct kvr_session;
 
-/* Lead: starts a job over chain->handover.partition; tokens are in the session. */
-void kvri_lead_begin(struct kvr_session *s, uint64_t now_us);
+/* Lead: asks all boards of the question that are not out; again: because one was lost meanwhile. Who answers gets a job; tokens are in the session. */
+void kvri_lead_begin(struct kvr_session *s, uint64_t now_us, int again);
+/* Lead: how many boards of the question are not out. */
+uint32_t kvri_lead_left(const struct kvr_session *s);
+/* Lead: after a failure, 1 when the question can go on without those to blame; they are out then. */
+int kvri_lead_shrink(struct kvr_session *s, kvr_status status);
+/* Lead: 1 while it waits a moment for boards that were lost before. */
+int kvri_lead_probes(const struct kvr_session *s);
+/* The board of a rank. */
+const kvri_peer *kvri_lead_peer(const struct kvr_session *s, uint32_t rank);
 /* Lead: reads frames, sends what is due, watches the clocks. KVR_OK: something happened, KVR_AGAIN: not. Negative: the
  * job failed; session error and failed_rank are set. */
 kvr_status kvri_lead_poll(struct kvr_session *s, uint64_t now_us);
@@ -99,6 +120,8 @@ void kvri_helper_leave(struct kvr_session *s, uint64_t now_us);
 /* Shared by both: one frame out of the inbox, opened. KVR_OK, KVR_AGAIN: none, KVR_ERR_FRAME: damaged and counted,
  * KVR_ERR_PEER_WIRE: another version (header only), KVR_ERR_LINK. */
 kvr_status kvri_chain_receive(struct kvr_session *s, kvri_frame *out, size_t *out_bytes);
+/* Counts a frame that is of no use. */
+void kvri_chain_refuse(struct kvr_session *s);
 /* Sends a frame whose payload was put behind the header in bytes. */
 kvr_status kvri_chain_send(struct kvr_session *s, uint32_t peer, kvri_frame_kind kind, uint32_t rank, uint8_t *bytes,
                            uint32_t payload_bytes);

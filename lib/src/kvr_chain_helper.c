@@ -188,6 +188,7 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     kvri_chain *c = &s->chain;
     uint32_t sizes[KVR_MAX_BOARDS];
     KVRI_TRY(kvri_job_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, job));
+    c->handover.rank = job->rank; /* also what is wrong with the job is said under its rank */
     const int ring = (job->flags & KVRI_JOB_RING) != 0;
     if (kvri_le32(job->cuts) != 0 || job->n_boards > s->plan.max_boards) return KVR_ERR_PARTITION;
     for (uint32_t r = 0; r < job->n_boards; r++) {
@@ -316,7 +317,7 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         }
         if (status != KVR_OK) continue;
         status = on_frame(s, &f, now_us);
-        if (status == KVR_ERR_FRAME) s->chain.handover.frames_dropped++;
+        if (status == KVR_ERR_FRAME) kvri_chain_refuse(s);
         else if (status < 0) fail_work(s, status, "taking keys and values, or passing them on, failed");
     }
     return result;

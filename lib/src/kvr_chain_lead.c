@@ -1,6 +1,7 @@
 /* The lead: gathers the boards, hands out the job, watches until the last piece is here. */
 #include "kvr_chain.h"
 
+#include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_session_state.h"
 
@@ -8,26 +9,39 @@
 
 #define MODULE "chain"
 #define FRAMES_PER_POLL 16u
+#define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
+#define LEAST_PROBE_US 1000u
 
-static kvr_status board_failed(kvr_session *s, uint32_t rank, kvr_status status, const char *text, const char *detail) {
-    if (s->error.status == KVR_OK) s->failed_rank = (int32_t)rank;
+static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text, const char *detail) {
+    if (s->error.status == KVR_OK) s->failed_rank = (int32_t)board;
     return kvri_fail_s(&s->error, status, MODULE, text, detail, strlen(detail));
 }
 
-static const char *address_of(const kvr_session *s, uint32_t rank) {
-    return s->parts.addresses + (size_t)rank * KVR_ADDRESS_CAP;
+static const char *address_of(const kvr_session *s, uint32_t board) {
+    return s->parts.addresses + (size_t)board * KVR_ADDRESS_CAP;
+}
+
+static kvri_peer *peer_of(kvr_session *s, uint32_t rank) { return &s->chain.peers[s->chain.board_at[rank]]; }
+
+const kvri_peer *kvri_lead_peer(const kvr_session *s, uint32_t rank) {
+    return &s->chain.peers[s->chain.board_at[rank]];
 }
 
 static void enter(kvr_session *s, kvri_chain_state state, uint64_t now_us) {
     s->chain.state = state;
     s->chain.since_us = s->chain.moved_us = now_us;
-    for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].seen_us = s->chain.peers[r].beat_us = now_us;
+    for (uint32_t r = 0; r < s->chain.n_used; r++) peer_of(s, r)->seen_us = peer_of(s, r)->beat_us = now_us;
 }
 
-void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
+void kvri_lead_begin(kvr_session *s, uint64_t now_us, int again) {
     kvri_chain *c = &s->chain;
+    uint64_t heard_us[KVR_MAX_BOARDS];
     kvri_handover *h = &c->handover;
-    c->n_used = h->partition.n_boards - 1;
+    c->n_used = 0;
+    for (uint32_t b = 0; b < c->n_asked; b++)
+        if (!c->peers[b].out) c->board_at[c->n_used++] = b;
+    c->gathered_us = 0;
+    for (uint32_t r = 0; r < c->n_used; r++) heard_us[r] = peer_of(s, r)->seen_us;
     c->epoch++;
     c->hello_epoch = c->epoch;
     h->rank = c->n_used;
@@ -36,7 +50,9 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
     h->epoch = c->epoch;
     kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
     for (uint32_t r = 0; r < c->n_used; r++) {
-        kvri_peer *p = &c->peers[r];
+        kvri_peer *p = peer_of(s, r);
+        /* a link may have given the connection up; when that fails again, the board does not answer */
+        c->link.connect(c->link.user, c->board_at[r], address_of(s, c->board_at[r]));
         /* hello before every job: since the last one the board may have been restarted, or met another lead */
         p->pending = (p->pending & (uint32_t)KVRI_SEND_ABORT) | (uint32_t)KVRI_SEND_HELLO;
         p->met = p->ready = p->done = p->progress = 0;
@@ -45,6 +61,11 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
         p->spans_known = p->spans_got = p->spans_kept = 0;
     }
     enter(s, KVRI_CHAIN_HELLO, now_us);
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        /* who was silent while another board was lost has used up part of its time, but gets enough for an answer */
+        const uint64_t least_us = now_us - (uint64_t)s->plan.peer_timeout_ms * 1000u / 4u * 3u;
+        if (again) peer_of(s, r)->seen_us = heard_us[r] > least_us ? heard_us[r] : least_us;
+    }
 }
 
 /* --- out ----------------------------------------------------------------------------------------------------- */
@@ -52,6 +73,7 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us) {
 /* A JOB is long, but is sent only before any keys and values leave, so a transmit buffer is free for it. */
 static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     kvri_chain *c = &s->chain;
+    const uint32_t board = c->board_at[rank];
     const kvri_partition *p = &c->handover.partition;
     uint8_t small[KVRI_FRAME_HEADER + KVRI_REPORT_BYTES > KVRI_FRAME_HEADER + KVRI_HELLO_BYTES
                       ? KVRI_FRAME_HEADER + KVRI_REPORT_BYTES
@@ -77,19 +99,19 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     }
     if (what == KVRI_SEND_JOB) {
         const uint32_t first = p->cut[rank], count = p->cut[rank + 1] - first;
-        const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, rank + 1);
+        const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, c->board_at[rank + 1]);
         const uint32_t flags = (s->trace.cap > 0 ? KVRI_JOB_TRACED : 0) | (c->handover.ring ? KVRI_JOB_RING : 0) |
                                (s->square ? KVRI_JOB_SQUARE : 0);
         kind = KVRI_FRAME_JOB;
         n = kvri_job_put(rank, p->n_boards, flags, next, p->cut, s->parts.tokens + first, count, payload);
     }
-    /* HELLO tells a board its rank; all else carries the lead's */
-    return kvri_chain_send(s, rank, kind, kind == KVRI_FRAME_HELLO ? rank : c->n_used, bytes, n);
+    /* HELLO tells a board by which number it answers until a JOB gives it a rank; all else carries the lead's */
+    return kvri_chain_send(s, board, kind, kind == KVRI_FRAME_HELLO ? board : c->n_used, bytes, n);
 }
 
 /* What waits for one board. AGAIN: the link has no room now; negative: the link failed. */
 static kvr_status send_to(kvr_session *s, uint32_t rank) {
-    kvri_peer *p = &s->chain.peers[rank];
+    kvri_peer *p = peer_of(s, rank);
     while (p->pending != 0) {
         const uint32_t what = p->pending & (~p->pending + 1u); /* the lowest bit */
         KVRI_TRY(send_one(s, rank, what));
@@ -101,7 +123,7 @@ static kvr_status send_to(kvr_session *s, uint32_t rank) {
 static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     for (uint32_t r = 0; r < c->n_used; r++) {
-        kvri_peer *p = &c->peers[r];
+        kvri_peer *p = peer_of(s, r);
         /* a board that has its job waits for the slowest to take theirs: it must not give us up meanwhile */
         const int waits = (c->state == KVRI_CHAIN_RUN && !p->done) || (c->state == KVRI_CHAIN_JOB && p->ready);
         if (waits && now_us - p->beat_us >= kvri_chain_beat_us(s)) {
@@ -109,47 +131,58 @@ static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
             p->beat_us = now_us;
         }
         const kvr_status status = send_to(s, r);
-        if (status < 0) return board_failed(s, r, status, "cannot send to the board at", address_of(s, r));
+        const uint32_t board = c->board_at[r];
+        if (status < 0) return board_failed(s, board, status, "cannot send to the board at", address_of(s, board));
     }
     return KVR_OK;
 }
 
 /* Best effort, board by board: one that does not hear it runs into its own timeout. */
-static void take_leave(kvr_session *s, uint32_t n_boards, uint32_t what) {
+static void take_leave(kvr_session *s, uint32_t what) {
     kvri_chain *c = &s->chain;
     c->state = KVRI_CHAIN_IDLE;
-    for (uint32_t r = 0; r < n_boards; r++) {
-        c->peers[r].pending = c->peers[r].met ? what : 0;
-        c->peers[r].met = 0;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        kvri_peer *p = peer_of(s, r);
+        p->pending = p->met ? what : 0;
+        p->met = 0;
         send_to(s, r);
     }
 }
 
 void kvri_lead_abort(kvr_session *s) {
     kvri_chain *c = &s->chain;
-    if (c->role == KVRI_LEAD && c->state != KVRI_CHAIN_IDLE) take_leave(s, c->n_used, KVRI_SEND_ABORT);
+    if (c->role == KVRI_LEAD && c->state != KVRI_CHAIN_IDLE) take_leave(s, KVRI_SEND_ABORT);
 }
 
-void kvri_lead_bye(kvr_session *s) { take_leave(s, s->chain.n_helpers, KVRI_SEND_BYE); }
+void kvri_lead_bye(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    for (c->n_used = 0; c->n_used < c->n_helpers; c->n_used++) c->board_at[c->n_used] = c->n_used;
+    take_leave(s, KVRI_SEND_BYE);
+}
 
 /* --- in ------------------------------------------------------------------------------------------------------ */
 
-static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
+static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) {
     kvri_chain *c = &s->chain;
-    kvri_peer *p = &c->peers[rank];
+    kvri_peer *p = &c->peers[board];
     const kvri_hello ours = kvri_chain_hello(s);
-    if (c->state != KVRI_CHAIN_HELLO) return KVR_ERR_FRAME; /* of an older question */
+    const uint32_t was_absent = p->absent;
+    p->absent = 0; /* whatever it answers to: it lives, and is waited for the next time */
+    if (c->state != KVRI_CHAIN_HELLO) return was_absent ? KVR_OK : KVR_ERR_FRAME; /* of an older question */
+    if (p->out || board >= c->n_asked) return KVR_OK;
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
-        return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
-                            address_of(s, rank));
+        return board_failed(s, board, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
+                            address_of(s, board));
     case KVR_ERR_PEER_KV:
-        return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
-                            address_of(s, rank));
+        return board_failed(s, board, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
+                            address_of(s, board));
     default: break;
     }
     p->met = 1;
+    if (p->missed) c->back_news |= 1ull << board;
+    p->missed = 0;
     /* A board takes only jobs of a higher number than its last. It knows a higher one than we do when this lead was
      * restarted at the same uptime, as boards without a clock of their own may be. */
     if (f->epoch >= c->epoch && f->epoch != UINT32_MAX) c->epoch = c->handover.epoch = f->epoch + 1;
@@ -178,13 +211,17 @@ static void sample_clock(kvri_peer *p, const kvri_report *r, uint64_t clock_us, 
     p->offset_us = (int64_t)((r->heard_us - r->echo_us) + (clock_us - now_us)) / 2;
 }
 
-static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, uint64_t now_us) {
-    kvri_peer *p = &s->chain.peers[rank];
+static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_report report;
     KVRI_TRY(kvri_report_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &report));
     const int refused = report.stage == KVRI_STAGE_REFUSED;
+    if (f->rank >= (refused ? s->chain.n_helpers : s->chain.n_used)) return KVR_ERR_FRAME;
+    const uint32_t board = refused ? f->rank : s->chain.board_at[f->rank]; /* a refusal answers a HELLO */
+    kvri_peer *p = &s->chain.peers[board];
     /* what is left of an older job, or the second refusal of an older question */
     if (refused ? f->epoch < s->chain.hello_epoch : f->epoch != s->chain.epoch) return KVR_ERR_FRAME;
+    if (refused && p->out) return KVR_OK;
+    p->seen_us = now_us;
     sample_clock(p, &report, f->clock_us, now_us);
     if (report.progress != p->progress) s->chain.moved_us = now_us;
     p->progress = report.progress;
@@ -196,7 +233,7 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
     case KVRI_STAGE_FAILED: break;
     default: return KVR_ERR_FRAME;
     }
-    s->failed_rank = (int32_t)rank;
+    s->failed_rank = (int32_t)board;
     p->met = 0;
     /* the board's own words go into the detail; the list gives the cause's text */
     return kvri_fail_s(&s->error, refused ? reason_of(&report) : KVR_ERR_PEER_FAILED, MODULE,
@@ -205,7 +242,7 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint32_t rank, 
 
 /* A board's clock to ours. */
 static uint64_t our_time(const kvr_session *s, uint32_t rank, uint64_t their_us) {
-    return rank < s->chain.n_used ? their_us - (uint64_t)s->chain.peers[rank].offset_us : their_us;
+    return rank < s->chain.n_used ? their_us - (uint64_t)kvri_lead_peer(s, rank)->offset_us : their_us;
 }
 
 static void place_span(const kvr_session *s, kvr_span *span) {
@@ -218,7 +255,7 @@ static void place_span(const kvr_session *s, kvr_span *span) {
 
 /* In order and each once, as the link promises, or the board's timeline stays incomplete. */
 static kvr_status on_spans(kvr_session *s, const kvri_frame *f) {
-    kvri_peer *p = &s->chain.peers[f->rank];
+    kvri_peer *p = peer_of(s, f->rank);
     const uint8_t *payload = s->parts.rx + KVRI_FRAME_HEADER;
     kvri_spans head;
     if (f->epoch != s->chain.epoch || s->trace.cap == 0 || f->first != p->spans_got) return KVR_ERR_FRAME;
@@ -242,41 +279,48 @@ static kvr_status on_spans(kvr_session *s, const kvri_frame *f) {
 int kvri_lead_has_spans(const kvr_session *s) {
     if (s->trace.cap == 0) return 1;
     for (uint32_t r = 0; r < s->chain.n_used; r++)
-        if (!s->chain.peers[r].spans_known) return 0;
+        if (!kvri_lead_peer(s, r)->spans_known) return 0;
     return 1;
+}
+
+/* In a ring the lead passes on to rank 0. */
+static kvr_status next_failed(kvr_session *s, kvr_status status) {
+    const uint32_t board = s->chain.board_at[0];
+    return board_failed(s, board, status, "cannot send to the board at", address_of(s, board));
 }
 
 static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_chain *c = &s->chain;
-    if (f->session != c->session || f->rank >= c->n_used) return KVR_ERR_FRAME;
-    c->peers[f->rank].seen_us = now_us;
-    if (f->kind == KVRI_FRAME_SPANS) return on_spans(s, f);
+    if (f->session != c->session || f->rank >= c->n_helpers) return KVR_ERR_FRAME;
+    if (f->kind == KVRI_FRAME_HELLO) return on_hello(s, f, f->rank);
+    if (f->kind == KVRI_FRAME_SPANS) return f->rank < c->n_used ? on_spans(s, f) : KVR_ERR_FRAME;
     if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* the tail of a job that is over: DONE, a last sign of life */
     switch (f->kind) {
-    case KVRI_FRAME_HELLO: return on_hello(s, f, f->rank);
-    case KVRI_FRAME_STATUS: return on_status(s, f, f->rank, now_us);
+    case KVRI_FRAME_STATUS: return on_status(s, f, now_us);
     case KVRI_FRAME_KV: {
         const kvri_handover_env env = kvri_chain_env(s, now_us);
-        if (f->epoch != c->epoch || (c->state != KVRI_CHAIN_JOB && c->state != KVRI_CHAIN_RUN)) return KVR_ERR_FRAME;
+        if (f->epoch != c->epoch || f->rank >= c->n_used || (c->state != KVRI_CHAIN_JOB && c->state != KVRI_CHAIN_RUN))
+            return KVR_ERR_FRAME;
+        peer_of(s, f->rank)->seen_us = now_us;
         kvri_frame kv = *f;
-        kv.clock_us = our_time(s, f->rank, f->clock_us);
+        kv.clock_us = kvri_min(our_time(s, f->rank, f->clock_us), now_us); /* clocks are not that exact */
         const kvr_status status = kvri_handover_accept(&c->handover, &env, &kv, s->parts.rx);
         if (status == KVR_OK) c->moved_us = now_us; /* copies and nonsense are no progress */
         if (status == KVR_OK || status == KVR_ERR_FRAME) return status;
-        if (status == KVR_ERR_LINK) return board_failed(s, 0, status, "cannot send to the board at", address_of(s, 0));
+        if (status == KVR_ERR_LINK) return next_failed(s, status);
         return kvri_session_device_failed(s, status);
     }
     default: return KVR_ERR_FRAME;
     }
 }
 
-/* A frame of another version does not tell its sender. The rank of the board that has not answered, -1 when several. */
+/* A frame of another version does not tell its sender. The board that has not answered, -1 when several. */
 static int32_t only_one_missing(const kvr_session *s) {
     int32_t missing = -1;
     for (uint32_t r = 0; r < s->chain.n_used; r++) {
-        if (s->chain.peers[r].met) continue;
+        if (kvri_lead_peer(s, r)->met) continue;
         if (missing >= 0) return -1;
-        missing = (int32_t)r;
+        missing = (int32_t)s->chain.board_at[r];
     }
     return missing;
 }
@@ -301,7 +345,7 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         result = KVR_OK;
         if (status != KVR_OK) continue;
         status = on_frame(s, &f, now_us);
-        if (status == KVR_ERR_FRAME) c->handover.frames_dropped++;
+        if (status == KVR_ERR_FRAME) kvri_chain_refuse(s);
         else if (status < 0) return status;
     }
     return result;
@@ -313,43 +357,129 @@ static kvr_status check_limits(kvr_session *s) {
     kvri_chain *c = &s->chain;
     const kvri_partition *p = &c->handover.partition;
     for (uint32_t r = 0; r < c->n_used; r++) {
-        const kvri_hello *h = &c->peers[r].hello;
-        const uint32_t end = c->handover.ring ? p->cut[p->n_boards] : p->cut[r + 1];
+        const kvri_hello *h = &peer_of(s, r)->hello;
+        const uint32_t end = c->handover.ring ? p->cut[p->n_boards] : p->cut[r + 1], board = c->board_at[r];
         if (end > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
-            return board_failed(s, r, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
-                                address_of(s, r));
+            return board_failed(s, board, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
+                                address_of(s, board));
     }
     return KVR_OK;
 }
 
-static kvr_status check_clocks(kvr_session *s, uint64_t now_us) {
+/* All boards whose time is over are out; the first of them gives its name to the failure. */
+static kvr_status check_boards(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const uint64_t limit = (uint64_t)s->plan.peer_timeout_ms * 1000u;
-    if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* nobody is waited for */
+    kvr_status result = KVR_OK;
     for (uint32_t r = 0; r < c->n_used; r++) {
-        const kvri_peer *p = &c->peers[r];
-        const int answered = c->state == KVRI_CHAIN_HELLO ? p->met != 0 : c->state == KVRI_CHAIN_JOB ? p->ready != 0 : 0;
-        if (c->state != KVRI_CHAIN_RUN && !answered && now_us - c->since_us > limit)
-            return board_failed(s, r, KVR_ERR_TIMEOUT, "a board does not answer: is `kvr board` running at", address_of(s, r));
-        if (c->state == KVRI_CHAIN_RUN && !p->done && now_us - p->seen_us > limit)
-            return board_failed(s, r, KVR_ERR_PEER_LOST, "no sign of life within the timeout from the board at",
-                                address_of(s, r));
+        kvri_peer *p = peer_of(s, r);
+        const int runs = c->state == KVRI_CHAIN_RUN;
+        const uint32_t answered = runs ? p->done : c->state == KVRI_CHAIN_JOB ? p->ready : p->met | p->absent;
+        if (answered || now_us - (c->state == KVRI_CHAIN_JOB ? c->since_us : p->seen_us) <= limit) continue;
+        const uint32_t board = c->board_at[r];
+        result = runs ? board_failed(s, board, KVR_ERR_PEER_LOST, "no sign of life within the timeout from the board at",
+                                     address_of(s, board))
+                      : board_failed(s, board, KVR_ERR_TIMEOUT, "a board does not answer: is `kvr board` running at",
+                                     address_of(s, board));
+        p->out = p->absent = p->missed = 1;
+        c->lost_news |= 1ull << board;
     }
-    if (c->state == KVRI_CHAIN_RUN && now_us - c->moved_us > limit)
+    return result;
+}
+
+static kvr_status check_clocks(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* nobody is waited for */
+    KVRI_TRY(check_boards(s, now_us));
+    if (c->state == KVRI_CHAIN_RUN && now_us - c->moved_us > (uint64_t)s->plan.stall_timeout_ms * 1000u)
         return kvri_fail_n(&s->error, KVR_ERR_TIMEOUT, MODULE,
                            "keys and values stopped arriving; wanted = tokens per layer, has = frames dropped as damaged",
                            c->handover.partition.cut[c->n_used], c->handover.frames_dropped);
     return KVR_OK;
 }
 
-static int all_boards(const kvr_session *s, int ready) {
+static int all_ready(const kvr_session *s) {
     for (uint32_t r = 0; r < s->chain.n_used; r++)
-        if (ready ? !s->chain.peers[r].ready : !s->chain.peers[r].met) return 0;
+        if (!kvri_lead_peer(s, r)->ready) return 0;
     return 1;
 }
 
+/* Whether the boards to come are known: all that are waited for have answered, and those that were lost before had as long
+ * again for it, but only a small part of the timeout: a board that is up needs a round trip. */
+static int all_answered(kvr_session *s, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    uint32_t n_met = 0, n_absent = 0;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        const kvri_peer *p = peer_of(s, r);
+        if (!p->met && !p->absent) return 0;
+        n_met += p->met;
+        n_absent += !p->met;
+    }
+    if (n_absent == 0) return 1;
+    if (c->gathered_us == 0) c->gathered_us = now_us;
+    const uint64_t most_us = (uint64_t)s->plan.peer_timeout_ms * 1000u / PROBE_PART;
+    const uint64_t as_long_us = c->gathered_us - c->since_us + LEAST_PROBE_US;
+    return now_us - c->gathered_us >= (n_met > 0 ? kvri_min(as_long_us, most_us) : most_us);
+}
+
+int kvri_lead_probes(const kvr_session *s) {
+    if (s->chain.state != KVRI_CHAIN_HELLO) return 0;
+    for (uint32_t r = 0; r < s->chain.n_used; r++)
+        if (kvri_lead_peer(s, r)->absent) return 1;
+    return 0;
+}
+
+/* Gives the ranks to the boards that answered, in their order, and cuts the prompt over them and us. */
+static kvr_status form(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    uint32_t weights[KVR_MAX_BOARDS], limits[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS], n = 0;
+    for (uint32_t r = 0; r < c->n_used; r++) {
+        const uint32_t b = c->board_at[r];
+        if (!c->peers[b].met) continue;
+        c->board_at[n] = b;
+        weights[n] = c->share[b];
+        limits[n++] = c->peers[b].hello.chunk_tokens;
+    }
+    c->n_used = n;
+    weights[n] = c->share[c->n_asked];
+    limits[n] = s->plan.chunk_tokens;
+    if (n == c->n_asked) memcpy(sizes, c->share, (n + 1) * sizeof *sizes); /* as asked for */
+    else if (kvri_partition_share(s->n_prompt, weights, limits, n + 1, sizes) != KVR_OK)
+        return kvri_fail_n(&s->error, KVR_ERR_PARTITION, MODULE,
+                           "the boards that are left do not hold the prompt: raise chunk_tokens; wanted = tokens, has = boards",
+                           s->n_prompt, n + 1);
+    return kvri_session_begin_chunk(s, n + 1, sizes);
+}
+
+/* --- boards that are left ------------------------------------------------------------------------------------ */
+
+uint32_t kvri_lead_left(const kvr_session *s) {
+    uint32_t n = 0;
+    for (uint32_t b = 0; b < s->chain.n_asked; b++) n += !s->chain.peers[b].out;
+    return n;
+}
+
+int kvri_lead_shrink(kvr_session *s, kvr_status status) {
+    kvri_chain *c = &s->chain;
+    const int lost = status == KVR_ERR_PEER_LOST || status == KVR_ERR_TIMEOUT || status == KVR_ERR_PEER_FAILED ||
+                     (status == KVR_ERR_LINK && s->failed_rank >= 0);
+    /* a board that has come back as another one is no reason to give up what goes on without it */
+    const int unfit = s->failed_rank >= 0 && kvri_lead_left(s) < c->n_asked;
+    if (c->on_loss != KVR_LOSS_CONTINUE || c->state == KVRI_CHAIN_IDLE || !(lost || unfit)) return 0;
+    if (s->failed_rank >= 0) {
+        c->peers[s->failed_rank].out = 1;
+        c->lost_news |= 1ull << s->failed_rank;
+    } else { /* all live and nothing moves: nobody knows where it is stuck */
+        for (uint32_t b = 0; b < c->n_asked; b++) c->peers[b].out = 1;
+        c->lost_news = KVRI_NEWS_ALL;
+    }
+    return 1;
+}
+
+/* --- states -------------------------------------------------------------------------------------------------- */
+
 static void pend_all(kvr_session *s, uint32_t what) {
-    for (uint32_t r = 0; r < s->chain.n_used; r++) s->chain.peers[r].pending |= what;
+    for (uint32_t r = 0; r < s->chain.n_used; r++) peer_of(s, r)->pending |= what;
 }
 
 kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
@@ -359,13 +489,18 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     if (kvri_chain_clocks_due(s, received)) KVRI_TRY(check_clocks(s, now_us));
     switch (c->state) {
     case KVRI_CHAIN_HELLO:
-        if (!all_boards(s, 0)) break;
+        if (!all_answered(s, now_us)) break;
+        KVRI_TRY(form(s));
+        if (c->n_used == 0) {
+            c->state = KVRI_CHAIN_IDLE;
+            return KVR_OK;
+        }
         KVRI_TRY(check_limits(s));
         pend_all(s, KVRI_SEND_JOB);
         enter(s, KVRI_CHAIN_JOB, now_us);
         break;
     case KVRI_CHAIN_JOB:
-        if (!all_boards(s, 1)) break;
+        if (!all_ready(s)) break;
         pend_all(s, KVRI_SEND_GO);
         enter(s, KVRI_CHAIN_RUN, now_us);
         break;
@@ -373,7 +508,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
         if (!kvri_handover_complete(&c->handover, &s->parts)) break;
         kvri_trace_end_transfers(&s->trace);
         c->state = KVRI_CHAIN_IDLE; /* the rest needs no helper; all of them had their GO, or nothing would be here */
-        for (uint32_t r = 0; r < c->n_used; r++) c->peers[r].pending = 0;
+        for (uint32_t r = 0; r < c->n_used; r++) peer_of(s, r)->pending = 0;
         break;
     case KVRI_CHAIN_IDLE:
     case KVRI_CHAIN_READY:
@@ -383,7 +518,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     if (!c->handover.ring || c->state != KVRI_CHAIN_RUN) return received;
     const kvri_handover_env env = kvri_chain_env(s, now_us);
     const kvr_status pumped = kvri_handover_pump(&c->handover, &env);
-    if (pumped == KVR_ERR_LINK) return board_failed(s, 0, pumped, "cannot send to the board at", address_of(s, 0));
+    if (pumped == KVR_ERR_LINK) return next_failed(s, pumped);
     if (pumped < 0) return kvri_session_device_failed(s, pumped);
     return pumped == KVR_OK ? KVR_OK : received;
 }

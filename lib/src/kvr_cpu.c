@@ -381,6 +381,7 @@ void kvr_cpu_backend(kvr_cpu *cpu, kvr_backend *out) {
     out->struct_bytes = sizeof *out;
     out->user = cpu;
     out->name = "reference";
+    out->call_products = 1u << 27; /* a tenth of a second on a desktop, a second on a small core */
     out->measure = cpu_measure;
     out->open = cpu_open;
     out->close = cpu_close;

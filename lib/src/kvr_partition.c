@@ -33,6 +33,30 @@ kvr_status kvri_partition_make(uint32_t n_tokens, uint32_t n_boards, const uint3
     return KVR_OK;
 }
 
+kvr_status kvri_partition_share(uint32_t n_tokens, const uint32_t *weights, const uint32_t *limits, uint32_t n,
+                                uint32_t *out_sizes) {
+    uint64_t weight = 0, room = 0;
+    uint32_t left = n_tokens;
+    for (uint32_t i = 0; i < n; i++) {
+        weight += weights[i];
+        room += limits[i];
+        if (weights[i] == 0 || limits[i] == 0) return KVR_ERR_PARTITION;
+    }
+    if (n == 0 || n_tokens < n || room < n_tokens) return KVR_ERR_PARTITION;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t exact = (uint64_t)n_tokens * weights[i] / weight;
+        const uint32_t most = (uint32_t)kvri_min(limits[i], left - (n - 1 - i)); /* one for each that follows */
+        out_sizes[i] = (uint32_t)kvri_min(exact > 0 ? exact : 1, most);
+        left -= out_sizes[i];
+    }
+    for (uint32_t i = 0; left > 0; i = (i + 1) % n) { /* what rounding left over, one each, then what has room */
+        const uint32_t more = (uint32_t)kvri_min(limits[i] - out_sizes[i], left > n ? left / n : 1);
+        out_sizes[i] += more;
+        left -= more;
+    }
+    return KVR_OK;
+}
+
 void kvri_partition_piece(const kvri_partition *p, uint32_t piece, uint32_t *out_first, uint32_t *out_count) {
     uint32_t r = 0;
     while (piece >= p->first_piece[r + 1]) r++;

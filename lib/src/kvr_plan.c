@@ -1,6 +1,7 @@
 #include "kvr/kvr_plan.h"
 
 #include "kvr_dtype.h"
+#include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_frame.h"
 #include "kvr_layout.h"
@@ -10,6 +11,8 @@
 
 #define MODULE "plan"
 #define MAX_CTX_TOKENS (1u << 20)
+#define DEFAULT_BATCH_TOKENS 256u
+#define STALL_TIMES 15u /* kvr_plan.h says so */
 #define MAX_BATCH_TOKENS 4096u
 
 const char *kvr_region_name(kvr_region region) {
@@ -23,17 +26,31 @@ static kvr_status out_of_range(kvr_error *error, const char *text, uint32_t max,
     return kvri_fail_n(error, KVR_ERR_ARG, MODULE, text, max, had);
 }
 
+/* Rows whose largest operator stays below what a board of a chain may do without a word. */
+static uint32_t default_batch(const kvr_model_info *info, const kvr_backend *backend, const kvr_plan *p) {
+    const uint64_t heads = (uint64_t)info->n_heads * info->head_dim;
+    const uint64_t widest = heads > info->ffn_dim ? heads : info->ffn_dim;
+    const uint64_t product = widest * info->model_dim, attention = 2 * heads * p->ctx_tokens;
+    if (p->max_boards < 2 || backend->call_products == 0) return DEFAULT_BATCH_TOKENS;
+    const uint64_t rows = backend->call_products / ((product > attention ? product : attention) + 1);
+    return rows == 0 ? 1 : (uint32_t)kvri_min(rows, DEFAULT_BATCH_TOKENS);
+}
+
 /* Defaults applied, ranges checked. */
-static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, kvr_plan *p, kvr_error *error) {
+static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, const kvr_backend *backend, kvr_plan *p,
+                          kvr_error *error) {
     kvr_config c;
     memset(&c, 0, sizeof c);
     if (given != NULL) c = *given;
     p->ctx_tokens = or_default(c.ctx_tokens, info->train_ctx_tokens);
     p->chunk_tokens = or_default(c.chunk_tokens, p->ctx_tokens);
-    p->batch_tokens = or_default(c.batch_tokens, 256);
     p->max_boards = or_default(c.max_boards, 1);
+    p->batch_tokens = or_default(c.batch_tokens, default_batch(info, backend, p));
     p->frame_tokens = or_default(c.frame_tokens, 128);
-    p->peer_timeout_ms = or_default(c.peer_timeout_ms, 30000);
+    p->peer_timeout_ms = or_default(c.peer_timeout_ms, 2000);
+    p->stall_timeout_ms = or_default(c.stall_timeout_ms, p->peer_timeout_ms > UINT32_MAX / STALL_TIMES
+                                                             ? UINT32_MAX
+                                                             : STALL_TIMES * p->peer_timeout_ms);
     p->kv_dtype = c.kv_dtype == KVR_KV_F32 ? KVR_DTYPE_F32 : KVR_DTYPE_F16;
     if (c.kv_dtype != 0 && c.kv_dtype != KVR_DTYPE_F16 && c.kv_dtype != KVR_KV_F32)
         return out_of_range(error, "kv_dtype must be F16 or KVR_KV_F32", KVR_DTYPE_F16, c.kv_dtype);
@@ -70,7 +87,7 @@ kvr_status kvri_plan_compute(const kvr_model *model, const kvr_config *config, c
     if (model->n_weights == 0)
         return kvri_fail(error, KVR_ERR_UNSUPPORTED, MODULE,
                          "the file holds only a vocabulary: it can tokenize, but not run; give a file with tensors");
-    KVRI_TRY(resolve(info, config, &p, error));
+    KVRI_TRY(resolve(info, config, backend, &p, error));
     p.frame_bytes = kvri_frame_cap(kvr_dtype_row_bytes(p.kv_dtype, (uint64_t)info->n_kv_heads * info->head_dim),
                                    p.frame_tokens, p.ctx_tokens, p.max_boards);
     if (p.frame_bytes == 0)

@@ -13,6 +13,7 @@
 #define MODULE "session"
 #define DEFAULT_REPEAT_LAST 64u
 #define LONGEST_IDLE_US 50000u /* waiting for the network: how often to look at the clocks */
+#define PROBE_IDLE_US 1000u    /* a lead that waits for boards which may not come */
 #define DEVICE_IDLE_US 200u    /* waiting for device and network at once */
 
 uint64_t kvri_session_now(const kvr_session *s) { return s->port.now_us(s->port.user); }
@@ -75,6 +76,7 @@ void kvr_session_close(kvr_session *s) {
 const kvr_plan *kvr_session_get_plan(const kvr_session *s) { return &s->plan; }
 const float *kvr_session_logits(const kvr_session *s) { return s->parts.logits; }
 const kvr_error *kvr_session_get_error(const kvr_session *s) { return &s->error; }
+const kvr_error *kvr_session_get_loss(const kvr_session *s) { return &s->loss; }
 int32_t kvr_session_failed_rank(const kvr_session *s) { return s->failed_rank; }
 
 /* --- chain --------------------------------------------------------------------------------------------------- */
@@ -156,6 +158,7 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
             return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
     if (n_boards > 1 && (s->chain.role != KVRI_LEAD || n_boards > s->chain.n_helpers + 1))
         return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards, s->chain.n_helpers + 1);
+    if (p->on_board_loss > KVR_LOSS_FAIL) return refuse(s, KVR_ERR_ARG, "no such policy", KVR_LOSS_FAIL, p->on_board_loss);
     if (p->strategy != KVR_STRATEGY_CHAIN && p->strategy != KVR_STRATEGY_TSP && p->strategy != KVR_STRATEGY_TSP_SKIP)
         return refuse(s, KVR_ERR_ARG, "no such strategy", KVR_STRATEGY_TSP_SKIP, p->strategy);
     if (n_boards > 1 && (p->all_logits || p->keep_tokens != 0))
@@ -171,22 +174,69 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
     return KVR_OK;
 }
 
+/* sizes NULL: even. kept: tokens that a single board has in its cache. */
+static kvr_status cut_prompt(kvr_session *s, uint32_t n_ids, uint32_t kept, uint32_t n_boards, const uint32_t *sizes,
+                             kvri_partition *out) {
+    if (kvri_partition_make(n_ids, n_boards, sizes, s->plan.frame_tokens, out) != KVR_OK)
+        return refuse(s, KVR_ERR_PARTITION, "every board needs at least one token, and all chunks together the prompt",
+                      n_ids, n_boards);
+    const uint32_t own = n_ids - (n_boards > 1 ? out->cut[n_boards - 1] : kept);
+    if (own > s->plan.chunk_tokens)
+        return refuse(s, KVR_ERR_PARTITION, "the last chunk is longer than this board's chunk_tokens", own,
+                      s->plan.chunk_tokens);
+    return KVR_OK;
+}
+
+kvr_status kvri_session_begin_chunk(kvr_session *s, uint32_t n_boards, const uint32_t *sizes) {
+    kvri_handover *h = &s->chain.handover;
+    kvri_partition partition;
+    KVRI_TRY(cut_prompt(s, s->n_prompt, s->n_cached, n_boards, sizes, &partition));
+    h->partition = partition;
+    const uint32_t first = n_boards > 1 ? partition.cut[n_boards - 1] : s->n_cached;
+    const uint32_t n = s->n_prompt - first;
+    s->stats.n_boards = n_boards;
+    s->stats.own_first = first;
+    s->stats.own_tokens = n;
+    kvri_trace_begin(&s->trace, n_boards - 1);
+    kvri_forward_begin(&s->forward, first, n, KVR_PATH_PREFILL, s->goal == KVRI_GOAL_ALL ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
+    if (s->logits_from > first) s->forward.read_from = s->logits_from - first;
+    h->rank = n_boards - 1;
+    h->ring = n_boards > 1 && s->strategy != KVR_STRATEGY_CHAIN;
+    s->square = n_boards > 1 && s->strategy == KVR_STRATEGY_TSP;
+    if (s->square) s->forward.square_tokens = s->n_prompt;
+    return KVR_OK;
+}
+
+/* Asks the boards that are left, or goes on alone. */
+static kvr_status begin_question(kvr_session *s, uint64_t now_us, int again) {
+    kvri_chain *c = &s->chain;
+    const uint32_t n_left = kvri_lead_left(s);
+    if (n_left == 0) {
+        c->state = KVRI_CHAIN_IDLE;
+        c->n_used = 0;
+        s->phase = KVRI_PHASE_PREFILL;
+        return kvri_session_begin_chunk(s, 1, NULL);
+    }
+    s->stats.n_boards = n_left + 1;
+    kvri_lead_begin(s, now_us, again);
+    s->phase = KVRI_PHASE_GATHER;
+    return KVR_OK;
+}
+
 kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     if (s == NULL || p == NULL) return KVR_ERR_ARG;
+    kvri_chain *c = &s->chain;
     const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
     kvri_partition partition;
     if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE; /* the error is kept for the question under way */
     memset(&s->error, 0, sizeof s->error);
+    memset(&s->loss, 0, sizeof s->loss);
     s->failed_rank = -1;
     KVRI_TRY(check_prompt(s, p, n_boards));
-    if (kvri_partition_make(p->n_ids, n_boards, n_boards > 1 ? p->partition : NULL, s->plan.frame_tokens, &partition) !=
-        KVR_OK)
-        return refuse(s, KVR_ERR_PARTITION, "every board needs at least one token, and all chunks together the prompt",
-                      p->n_ids, n_boards);
-    const uint32_t first = n_boards > 1 ? partition.cut[n_boards - 1] : p->keep_tokens;
-    if (p->n_ids - first > s->plan.chunk_tokens)
-        return refuse(s, KVR_ERR_PARTITION, "the last chunk is longer than this board's chunk_tokens", p->n_ids - first,
-                      s->plan.chunk_tokens);
+    KVRI_TRY(cut_prompt(s, p->n_ids, p->keep_tokens, n_boards, n_boards > 1 ? p->partition : NULL, &partition));
+    s->strategy = p->strategy;
+    s->goal = p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST;
+    s->logits_from = p->all_logits ? p->logits_from : 0;
     memcpy(s->parts.tokens, p->ids, p->n_ids * sizeof *p->ids);
     s->n_prompt = s->n_tokens = p->n_ids;
     s->n_cached = p->keep_tokens;
@@ -197,25 +247,16 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     s->rng = p->sampling.seed;
     memset(&s->stats, 0, sizeof s->stats);
     s->stats.n_prompt_tokens = p->n_ids;
-    s->stats.n_boards = n_boards;
-    s->stats.own_first = first;
-    s->stats.own_tokens = p->n_ids - first;
     s->start_us = s->first_token_us = kvri_session_now(s);
-    kvri_trace_begin(&s->trace, n_boards - 1);
-    kvri_forward_begin(&s->forward, first, p->n_ids - first, KVR_PATH_PREFILL,
-                       p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
-    if (p->all_logits && p->logits_from > first) s->forward.read_from = p->logits_from - first;
-    s->chain.handover.partition = partition;
-    s->chain.handover.rank = n_boards - 1;
-    s->chain.handover.ring = n_boards > 1 && p->strategy != KVR_STRATEGY_CHAIN;
-    s->square = n_boards > 1 && p->strategy == KVR_STRATEGY_TSP;
-    if (s->square) s->forward.square_tokens = p->n_ids;
-    s->phase = KVRI_PHASE_PREFILL;
-    if (n_boards > 1) {
-        kvri_lead_begin(s, s->start_us);
-        s->phase = KVRI_PHASE_GATHER;
+    c->n_asked = n_boards - 1;
+    c->on_loss = p->on_board_loss;
+    c->lost_news = c->back_news = 0;
+    for (uint32_t r = 0; r < n_boards; r++) {
+        c->share[r] = partition.cut[r + 1] - partition.cut[r];
+        c->peers[r].out = 0;
+        if (c->on_loss == KVR_LOSS_FAIL) c->peers[r].absent = 0; /* no question without it */
     }
-    return KVR_OK;
+    return begin_question(s, s->start_us, 0);
 }
 
 /* --- poll ---------------------------------------------------------------------------------------------------- */
@@ -227,6 +268,24 @@ static kvr_status give_up(kvr_session *s, kvr_status status) {
     s->phase = KVRI_PHASE_DRAIN;
     s->drain_status = status;
     return KVR_OK;
+}
+
+/* A board is lost: the others are told to drop the job, and the question begins again when the device has settled. */
+static kvr_status go_on_without(kvr_session *s) {
+    s->loss = s->error;
+    memset(&s->error, 0, sizeof s->error);
+    s->failed_rank = -1;
+    kvri_lead_abort(s);
+    kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
+    s->phase = KVRI_PHASE_REFORM;
+    return KVR_OK;
+}
+
+static kvr_status poll_reform(kvr_session *s, uint64_t now_us) {
+    if (kvri_forward_drain(&s->forward, &s->compute) == KVR_AGAIN) return KVR_AGAIN;
+    if (kvri_handover_drain(&s->chain.handover, &s->compute) == KVR_AGAIN) return KVR_AGAIN;
+    const kvr_status status = begin_question(s, now_us, 1);
+    return status < 0 ? give_up(s, status) : KVR_OK;
 }
 
 static void report_progress(kvr_session *s, kvr_event *out) {
@@ -318,14 +377,15 @@ static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
 
 static kvr_status poll_lead(kvr_session *s, uint64_t now_us) {
     if (s->chain.role != KVRI_LEAD || s->stats.n_boards < 2) return KVR_AGAIN;
-    if (s->phase == KVRI_PHASE_IDLE || s->phase == KVRI_PHASE_DRAIN) return KVR_AGAIN;
+    if (s->phase == KVRI_PHASE_IDLE || s->phase == KVRI_PHASE_DRAIN || s->phase == KVRI_PHASE_REFORM) return KVR_AGAIN;
     const kvri_chain_state before = s->chain.state;
     const kvr_status status = kvri_lead_poll(s, now_us);
     if (status < 0) {
         kvri_fail(&s->error, status, MODULE, "the chain failed");
-        return give_up(s, status);
+        return kvri_lead_shrink(s, status) ? go_on_without(s) : give_up(s, status);
     }
-    if (s->phase == KVRI_PHASE_GATHER && before == KVRI_CHAIN_JOB && s->chain.state != KVRI_CHAIN_JOB) {
+    const int alone = before == KVRI_CHAIN_HELLO && s->chain.state == KVRI_CHAIN_IDLE;
+    if (s->phase == KVRI_PHASE_GATHER && (alone || (before == KVRI_CHAIN_JOB && s->chain.state != KVRI_CHAIN_JOB))) {
         s->stats.connect_us = now_us - s->start_us;
         kvri_trace_add(&s->trace, KVR_SPAN_CONNECT, 0, s->start_us, now_us);
         s->phase = KVRI_PHASE_PREFILL;
@@ -342,14 +402,33 @@ static void copy_counts(kvr_session *s) {
     s->stats.frames_dropped = h->frames_dropped;
 }
 
+static int lowest_bit(uint64_t *bits) {
+    int n = 0;
+    while ((*bits >> n & 1u) == 0) n++;
+    *bits &= *bits - 1;
+    return n;
+}
+
+/* 1: *out tells of a board that is lost or back. */
+static int tell_news(kvr_session *s, kvr_event *out) {
+    kvri_chain *c = &s->chain;
+    if (c->lost_news == 0 && c->back_news == 0) return 0;
+    out->kind = c->lost_news != 0 ? KVR_EVENT_BOARD_LOST : KVR_EVENT_BOARD_BACK;
+    const int board = lowest_bit(c->lost_news != 0 ? &c->lost_news : &c->back_news);
+    out->id = 1ull << board == KVRI_NEWS_ALL ? -1 : board;
+    return 1;
+}
+
 kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     memset(out, 0, sizeof *out);
     const uint64_t now_us = kvri_session_now(s);
     const kvr_status chain = poll_lead(s, now_us);
+    if (s->phase != KVRI_PHASE_DRAIN && s->phase != KVRI_PHASE_IDLE && tell_news(s, out)) return KVR_OK;
     switch (s->phase) {
     case KVRI_PHASE_IDLE: return KVR_END;
     case KVRI_PHASE_SERVE: return kvri_helper_poll(s, now_us);
     case KVRI_PHASE_GATHER: return chain;
+    case KVRI_PHASE_REFORM: return poll_reform(s, now_us);
     case KVRI_PHASE_PREFILL:
     case KVRI_PHASE_DECODE: {
         const kvr_status status = poll_forward(s, now_us, out);
@@ -386,7 +465,7 @@ void kvr_session_idle(kvr_session *s, uint64_t max_us) {
     }
     const int device = fence != 0 || kvri_handover_reading(&c->handover);
     if (network && !device && c->link.wait != NULL) {
-        c->link.wait(c->link.user, kvri_min(max_us, LONGEST_IDLE_US));
+        c->link.wait(c->link.user, kvri_min(max_us, kvri_lead_probes(s) ? PROBE_IDLE_US : LONGEST_IDLE_US));
     } else if (s->port.idle != NULL) {
         s->port.idle(s->port.user, kvri_min(max_us, DEVICE_IDLE_US));
     }
@@ -417,6 +496,7 @@ kvr_status kvr_session_stop(kvr_session *s) {
 void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) {
     *out = s->stats;
     out->struct_bytes = sizeof *out;
+    out->frames_refused = s->chain.refused;
     out->compute_us = s->trace.sum_us[KVR_SPAN_COMPUTE];
     out->wait_prefix_us = s->trace.sum_us[KVR_SPAN_WAIT_PREFIX];
     out->wait_send_us = s->trace.sum_us[KVR_SPAN_WAIT_SEND];
@@ -451,13 +531,13 @@ kvr_status kvr_session_get_trace_board(const kvr_session *s, uint32_t rank, kvr_
     b.n_spans = s->trace.n;
     b.n_lost = s->trace.lost;
     for (uint32_t r = 0; r < own && s->chain.role == KVRI_LEAD; r++) {
-        const kvri_peer *peer = &s->chain.peers[r];
+        const kvri_peer *peer = kvri_lead_peer(s, r);
         b.n_spans -= peer->spans_kept;
         b.n_lost -= peer->spans_got - peer->spans_kept;
     }
     if (rank != own) {
-        const kvri_peer *peer = &s->chain.peers[rank];
         const int lead = s->chain.role == KVRI_LEAD;
+        const kvri_peer *peer = &s->chain.peers[lead ? s->chain.board_at[rank] : 0];
         b.known = lead && peer->spans_known && peer->spans.total > 0;
         b.n_spans = lead ? peer->spans_kept : 0;
         b.n_lost = lead ? peer->spans_got - peer->spans_kept + peer->spans.lost : 0;

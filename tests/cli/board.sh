@@ -54,39 +54,43 @@ a_bad_address_is_a_sentence() {
 a_helper_with_another_model_is_refused() {
     [ -e "$DATA/models/llama-2-tiny-random.gguf" ] || return 0
     start_board -m "$DATA/models/llama-2-tiny-random.gguf" -d reference || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'another model' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_helper_with_another_cache_type_is_refused() {
     helper --kv f32 || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'keys and values' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_helper_with_too_small_a_context_is_refused() {
     helper -c 16 || return
-    lead --boards "$BOARD" --timeout 10
+    lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'context' "$TMP/err" || { fail "not said why:"; show; }
     end_board "$BOARD_PID"
 }
 a_refused_lead_does_not_harm_the_next() {
     helper || return
-    lead --boards "$BOARD" --kv f32 --timeout 10
+    lead --boards "$BOARD" --kv f32 --board-timeout 10
     must_fail 1 "board 0"
     lead --boards "$BOARD"
     must_pass "the next lead"
     end_board "$BOARD_PID"
 }
-a_helper_that_never_comes_up_is_named() {
+a_helper_that_never_comes_up_is_named_or_left_out() {
     helper || return
     gone=$BOARD
     end_board "$BOARD_PID"
-    lead --boards "$gone" --timeout 2
+    lead --boards "$gone" --board-timeout 0.3 --need-all-boards
     must_fail 1 "board 0"
+    lead --boards "$gone" --board-timeout 0.3
+    must_pass "alone"
+    same "$TMP/one" "$TMP/out" "alone"
+    grep -q "note: board 0 at $gone is lost: .*does not answer" "$TMP/err" || { fail "not said:"; show; }
 }
 local_helpers_that_do_not_come_up_in_time_are_named() {
     lead --local-boards 2 --start-timeout 0
@@ -113,7 +117,7 @@ check a_helper_with_another_model_is_refused
 check a_helper_with_another_cache_type_is_refused
 check a_helper_with_too_small_a_context_is_refused
 check a_refused_lead_does_not_harm_the_next
-check a_helper_that_never_comes_up_is_named
+check a_helper_that_never_comes_up_is_named_or_left_out
 check local_helpers_that_do_not_come_up_in_time_are_named
 check a_local_helper_that_ends_before_it_is_ready_is_named
 check a_partition_of_another_prompt_is_a_sentence

@@ -2,7 +2,7 @@
 # Help, version and wrong usage: exit code 2 and a hint, before anything is opened.
 . "$(dirname "$0")/common.sh"
 leave_driver_leaks_alone
-COMMANDS="info plan devices tokenize eval perplexity run chat board bench"
+COMMANDS="info plan devices tokenize eval perplexity run chat board bench keygen"
 
 help_goes_to_stdout_and_names_every_command() {
     kvr --help
@@ -61,7 +61,7 @@ bad_values_name_the_option_and_its_range() {
     usage "--local-boards wants" run -m f -p a --local-boards 65
     usage "--partition wants" run -m f -p a --partition 1,,2
     usage "--partition wants" run -m f -p a --partition 0,2
-    usage "--timeout wants" run -m f -p a --timeout 0
+    usage "--board-timeout wants" run -m f -p a --board-timeout 0
 }
 boards_and_partition_must_agree() {
     usage "give one of them" run -m f -p a --local-boards 2 --boards tcp://127.0.0.1:1

@@ -188,6 +188,28 @@ static void a_board_that_does_not_read_gives_again_and_loses_nothing(void **stat
     expect_frame(r, &r->b, sent, 5);
 }
 
+/* With heartbeats on, libzmq 4.3.4 may end the process after this: their timer writes to a connection whose end was seen but,
+ * with the queue full, not yet told. */
+static void senders_that_go_away_while_the_inbox_is_full_do_no_harm(void **state) {
+    rig *const r = *state;
+    for (int turn = 0; turn < 3; turn++) {
+        raw_peer raw = raw_open(&r->b);
+        const int full = 1;
+        zmq_setsockopt(raw.push, ZMQ_SNDHWM, &full, sizeof full);
+        size_t sent = 0;
+        while (sent < 200 && zmq_send(raw.push, r->frame, FRAME_BYTES, ZMQ_DONTWAIT) >= 0) sent++;
+        for (int step = 0; step < 20; step++) r->a.link.wait(r->a.link.user, WAIT_US);
+        raw_close(&raw);
+        for (int step = 0; step < 20; step++) r->a.link.wait(r->a.link.user, WAIT_US);
+    }
+    size_t n = 0;
+    while (r->b.link.recv(r->b.link.user, r->got, sizeof r->got, &n) == KVR_OK) {}
+    assert_int_equal(point(&r->a, 0, &r->b), KVR_OK);
+    assert_int_equal(put(r, &r->a, 0, 1, 77), KVR_OK);
+    do assert_int_equal(take_raw(&r->b, r->got, sizeof r->got, &n), KVR_OK);
+    while (n != 77);
+}
+
 static void a_frame_longer_than_the_buffer_is_dropped_and_the_next_one_arrives(void **state) {
     rig *const r = *state;
     assert_int_equal(point(&r->a, 0, &r->b), KVR_OK);
@@ -530,22 +552,20 @@ static void one_byte_less_fails_and_touches_nothing(void **state) {
 
 static void fields_out_of_range_are_refused(void **state) {
     rig *const r = *state;
-    kvr_zmq_config config[12];
-    for (size_t i = 0; i < 12; i++) config[i] = base_config("tcp://127.0.0.1:*");
+    kvr_zmq_config config[11];
+    for (size_t i = 0; i < 11; i++) config[i] = base_config("tcp://127.0.0.1:*");
     config[0].max_peers = 0;
     config[1].max_peers = KVR_ZMQ_MAX_PEERS + 1;
     config[2].frame_bytes = 0;
     config[3].frame_bytes = UINT64_MAX;
     config[4].hwm_frames = 65;
     config[5].linger_ms = 60001;
-    config[6].heartbeat_ms = 600001;
-    config[7].heartbeat_timeout_ms = UINT32_MAX;
+    config[6].dead_after_ms = 600001;
+    config[7].dead_after_ms = UINT32_MAX;
     config[8].struct_bytes = sizeof config[0] + 8;
     config[9].struct_bytes = 8; /* an older version without the required fields */
-    config[10].heartbeat_timeout_ms = 3;
-    config[11].heartbeat_timeout_ms = 4000; /* a heartbeat must come several times within the timeout */
-    config[11].heartbeat_ms = 1001;
-    for (size_t i = 0; i < 12; i++) {
+    config[10].dead_after_ms = 3999;
+    for (size_t i = 0; i < 11; i++) {
         kvr_error error = {0};
         assert_int_equal(kvr_zmq_open(r->c.mem, sizeof r->c.mem, &config[i], &r->c.zmq, &error), KVR_ERR_ARG);
         assert_int_equal(error.status, KVR_ERR_ARG);
@@ -574,6 +594,7 @@ int main(void) {
         T(frames_arrive_whole_and_in_order),
         T(frames_of_several_boards_share_an_inbox_each_in_its_order),
         T(a_board_that_does_not_read_gives_again_and_loses_nothing),
+        T(senders_that_go_away_while_the_inbox_is_full_do_no_harm),
         T(a_frame_longer_than_the_buffer_is_dropped_and_the_next_one_arrives),
         T(a_frame_longer_than_legal_or_empty_is_not_sent),
         T(a_multi_part_message_is_refused_whole_and_the_next_frame_arrives),

@@ -117,7 +117,8 @@ static inline void rig_ids(int32_t *ids, uint32_t n, uint32_t n_vocab, uint64_t 
 typedef struct rig rig;
 
 typedef struct rig_options {
-    kvr_config config;      /* max_boards and peer_timeout_ms 0: those of the rig */
+    kvr_config config;      /* max_boards and timeouts 0: those of the rig */
+    uint32_t go_on;         /* 1: a lost board does not end the question */
     uint32_t cap_frames;    /* of each inbox; 0 = 4 */
     uint64_t order;         /* 0 = round robin, else the seed of a random order of turns */
     uint64_t boot_us;       /* what the clock shows at first */
@@ -178,6 +179,7 @@ static inline void rig_board_open(rig *r, uint32_t b) {
     port.now_us = rig_now;
     if (config.max_boards == 0) config.max_boards = r->n > 1 ? r->n : 2;
     if (config.peer_timeout_ms == 0) config.peer_timeout_ms = RIG_TIMEOUT_MS;
+    if (config.stall_timeout_ms == 0) config.stall_timeout_ms = config.peer_timeout_ms;
     kvr_cpu_backend(&board->cpu, &backend);
     assert_int_equal(kvr_loop_link(r->loop, b, &link), KVR_OK);
     if (r->options.change != NULL) r->options.change(r, b, &config, &backend, &link);
@@ -286,6 +288,8 @@ typedef struct rig_answer {
     uint32_t n_ids;
     float *logits; /* after the last prompt token; NULL when it never came so far */
     uint32_t ended, is_eos;
+    uint64_t lost, back; /* bit per board that an event told of */
+    uint32_t n_lost;
     uint32_t polls;
     uint64_t took_us;
     int32_t failed_rank;
@@ -310,6 +314,7 @@ static inline kvr_status rig_prompt_by(rig *r, kvr_strategy strategy, const int3
     p.n_boards = n_boards;
     p.partition = partition;
     p.strategy = (uint32_t)strategy;
+    p.on_board_loss = r->options.go_on ? KVR_LOSS_CONTINUE : KVR_LOSS_FAIL;
     return kvr_session_prompt(rig_lead(r), &p);
 }
 
@@ -330,6 +335,11 @@ static inline void rig_take_event(rig *r, uint32_t board, const kvr_event *event
         assert_true(a->n_ids < RIG_MAX_NEW);
         a->ids[a->n_ids++] = event->id;
     }
+    if (event->kind == KVR_EVENT_BOARD_LOST) {
+        a->lost |= event->id >= 0 ? 1ull << event->id : 0;
+        a->n_lost++;
+    }
+    if (event->kind == KVR_EVENT_BOARD_BACK) a->back |= 1ull << event->id;
     if (event->kind == KVR_EVENT_END) {
         a->ended++;
         a->is_eos = event->is_eos;

@@ -119,6 +119,42 @@ static void a_place_outside_the_prompt_is_no_piece(void **state) {
     assert_int_equal(kvri_partition_find(&p, 9, 2), 3);
 }
 
+static void shares_keep_to_weights_and_limits_and_add_up(void **state) {
+    (void)state;
+    uint64_t seed = 5;
+    const uint32_t plain[3] = {1, 1, 2}, wide[3] = {100, 100, 100};
+    uint32_t out[8];
+    assert_int_equal(kvri_partition_share(24, plain, wide, 3, out), KVR_OK);
+    assert_int_equal(out[0], 6);
+    assert_int_equal(out[1], 6);
+    assert_int_equal(out[2], 12);
+    for (int turn = 0; turn < 20000; turn++) {
+        uint32_t weights[8], limits[8];
+        uint64_t room = 0, sum = 0;
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        const uint32_t n = 1 + (uint32_t)(seed >> 60) % 8, tokens = 1 + (uint32_t)(seed >> 40) % 200;
+        for (uint32_t i = 0; i < n; i++) {
+            seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+            weights[i] = 1 + (uint32_t)(seed >> 50) % 300;
+            limits[i] = 1 + (uint32_t)(seed >> 33) % 90;
+            room += limits[i];
+        }
+        const kvr_status status = kvri_partition_share(tokens, weights, limits, n, out);
+        assert_int_equal(status, tokens < n || room < tokens ? KVR_ERR_PARTITION : KVR_OK);
+        if (status != KVR_OK) continue;
+        for (uint32_t i = 0; i < n; i++) {
+            assert_in_range(out[i], 1, limits[i]);
+            sum += out[i];
+        }
+        assert_int_equal(sum, tokens);
+    }
+    const uint32_t none[2] = {1, 0}, most[2] = {UINT32_MAX, UINT32_MAX};
+    assert_int_equal(kvri_partition_share(10, none, wide, 2, out), KVR_ERR_PARTITION);
+    assert_int_equal(kvri_partition_share(10, plain, wide, 0, out), KVR_ERR_PARTITION);
+    assert_int_equal(kvri_partition_share(1u << 20, most, most, 2, out), KVR_OK);
+    assert_int_equal(out[0] + out[1], 1u << 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_even_cut_differs_by_at_most_one_and_the_first_get_more),
@@ -127,6 +163,7 @@ int main(void) {
         cmocka_unit_test(the_papers_example_moves_22_entries),
         cmocka_unit_test(pieces_cover_the_prompt_without_gaps_and_are_found_again),
         cmocka_unit_test(a_place_outside_the_prompt_is_no_piece),
+        cmocka_unit_test(shares_keep_to_weights_and_limits_and_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

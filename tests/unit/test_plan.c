@@ -95,7 +95,8 @@ static void zero_config_gives_the_documented_defaults(void **state) {
     assert_int_equal(p.kv_dtype, KVR_DTYPE_F16);
     assert_int_equal(p.max_boards, 1);
     assert_int_equal(p.frame_tokens, 128);
-    assert_int_equal(p.peer_timeout_ms, 30000);
+    assert_int_equal(p.peer_timeout_ms, 2000);
+    assert_int_equal(p.stall_timeout_ms, 30000);
     assert_int_equal(plan_of(&m, NULL, &q, NULL), KVR_OK); /* no config is a zero config */
     assert_memory_equal(&p, &q, sizeof p);
     c.ctx_tokens = 1000; /* beyond the training context is the user's choice */

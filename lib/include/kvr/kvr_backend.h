@@ -225,6 +225,9 @@ typedef struct kvr_backend {
      * adds the masked products by a second call of attention, whose result is overwritten. */
     kvr_status (*attention_square)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
                                    const kvr_attention *how, uint32_t rows, uint32_t first_token, uint32_t n_keys);
+    /* Multiply-adds that a call should have at most where operators return only when they are done: boards give signs of
+     * life between calls. The default of batch_tokens follows from it; 0 = operators are enqueued, any number. */
+    uint64_t call_products;
     /* 1: takes time but computes nothing, its keys and values have no content: boards refuse to share a prompt with
      * such a one unless they are of this kind too. */
     uint32_t is_emulated;

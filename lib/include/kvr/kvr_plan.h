@@ -16,12 +16,15 @@ extern "C" {
 typedef struct kvr_config {
     uint32_t struct_bytes;
     uint32_t ctx_tokens;      /* prompt + answer; 1..2^20; 0 = the model's training context */
-    uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256. Costs batch * (ffn*2 + model*3) floats */
+    uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256, in a chain fewer
+                               * where a backend's operators block (kvr_backend.call_products). Costs batch * (ffn*2 + model*3) floats */
     uint32_t chunk_tokens;    /* most prompt tokens this board computes itself; 0 = ctx_tokens. Costs chunk * model_dim floats */
     uint32_t kv_dtype;        /* 0 or KVR_DTYPE_F16 = F16; KVR_KV_F32 = F32 (twice the memory) */
     uint32_t max_boards;      /* longest chain this session can be part of, 1..64; 0 = 1 (no link buffers) */
     uint32_t frame_tokens;    /* most tokens per KV frame, 1..4096; 0 = 128. Boards of one chain must agree */
-    uint32_t peer_timeout_ms; /* silence after which a board counts as lost; 0 = 30000 */
+    uint32_t peer_timeout_ms; /* silence after which a board counts as lost; 0 = 2000. A board gives signs of life between
+                               * operators: raise it where a single one blocks for longer (batch_tokens lowers that) */
+    uint32_t stall_timeout_ms; /* how long all may live and nothing move; 0 = 15 x peer_timeout_ms */
 } kvr_config;
 
 #define KVR_KV_F32 0x100u /* kvr_config.kv_dtype: F32, whose own number is 0 = default */
@@ -43,6 +46,7 @@ const char *kvr_region_name(kvr_region region);
 typedef struct kvr_plan {
     uint32_t struct_bytes;
     uint32_t ctx_tokens, batch_tokens, chunk_tokens, kv_dtype, max_boards, frame_tokens, peer_timeout_ms; /* in force */
+    uint32_t stall_timeout_ms;
     uint64_t region_bytes[KVR_REGION_COUNT];
     uint64_t frame_bytes; /* largest legal frame: MAXMSGSIZE of a link */
     uint32_t n_rows;

@@ -38,6 +38,13 @@ typedef enum kvr_strategy {
     KVR_STRATEGY_TSP_SKIP = 3 /* the same without what nobody reads: masked products, the last layer's other rows */
 } kvr_strategy;
 
+/* What a lead does when a board of the chain is lost: dead, silent for peer_timeout_ms, cut off, or failed. Boards that do
+ * not fit (another model, version, type, context; busy) fail the question in any case. */
+typedef enum kvr_on_board_loss {
+    KVR_LOSS_CONTINUE = 0, /* begin again with the boards that are left, or alone: the same text, later */
+    KVR_LOSS_FAIL = 1      /* fail with PEER_LOST, TIMEOUT, PEER_FAILED or LINK */
+} kvr_on_board_loss;
+
 /* One question. Arrays need to live only during the call. */
 typedef struct kvr_prompt {
     uint32_t struct_bytes;
@@ -55,6 +62,7 @@ typedef struct kvr_prompt {
     uint32_t n_boards;
     const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids; NULL = even */
     uint32_t strategy;         /* kvr_strategy of several boards; with TSP each needs a context for the whole prompt */
+    uint32_t on_board_loss;    /* kvr_on_board_loss; to go on alone chunk_tokens must hold the prompt */
 } kvr_prompt;
 
 typedef enum kvr_event_kind {
@@ -62,7 +70,10 @@ typedef enum kvr_event_kind {
     KVR_EVENT_PROGRESS = 1, /* a step of prefill finished: done of total */
     KVR_EVENT_LOGITS = 2,   /* logits after token `position` are in kvr_session_logits (all_logits, and before each token) */
     KVR_EVENT_TOKEN = 3,    /* a new token: id, at position */
-    KVR_EVENT_END = 4       /* the answer is complete: EOS, max_new_tokens, or a full context */
+    KVR_EVENT_END = 4,      /* the answer is complete: EOS, max_new_tokens, or a full context */
+    KVR_EVENT_BOARD_LOST = 5, /* the question goes on without a board: id = its place in set_boards, -1 = without any;
+                               * kvr_session_get_loss tells why */
+    KVR_EVENT_BOARD_BACK = 6 /* a board that was lost takes part again: id */
 } kvr_event_kind;
 
 typedef struct kvr_event {
@@ -76,7 +87,7 @@ typedef struct kvr_event {
 /* Where the time of the last prompt went, microseconds. */
 typedef struct kvr_stats {
     uint32_t struct_bytes;
-    uint32_t n_prompt_tokens, n_new_tokens, n_boards;
+    uint32_t n_prompt_tokens, n_new_tokens, n_boards; /* boards: those that took part in the end */
     uint32_t own_first, own_tokens;           /* this board's chunk; kept tokens are before it */
     uint64_t ttft_us;                         /* prompt() to the first token known */
     uint64_t decode_us;                       /* first token to the last one */
@@ -84,6 +95,8 @@ typedef struct kvr_stats {
     uint64_t compute_us;                      /* the device worked on the prompt */
     uint64_t wait_prefix_us, wait_send_us;    /* it was idle: for keys and values to come; for the last ones to leave */
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
+    uint64_t frames_refused; /* since open, not of this prompt alone: damaged, no frames at all, or of no job of this chain.
+                              * The first that is damaged is logged */
 } kvr_stats;
 
 /*
@@ -104,7 +117,8 @@ const kvr_plan *kvr_session_get_plan(const kvr_session *session);
 /* Gives the session its link (copied). Needed before set_boards and serve. */
 kvr_status kvr_session_set_link(kvr_session *session, const kvr_link *link);
 /* Lead: where the helpers listen, rank 0 first, and the address at which they reach this board's inbox.
- * Addresses are copied. Checks nothing yet; the boards are met at the next prompt. */
+ * Addresses are copied. Checks nothing yet; the boards are met at the next prompt. A board that was lost is asked again
+ * at every prompt, without waiting for it. */
 kvr_status kvr_session_set_boards(kvr_session *session, const char *const *helper_addresses, uint32_t n_helpers,
                                   const char *own_address);
 /* Helper: from now on poll() serves whichever lead says hello. KVR_AGAIN from poll = idle or waiting. A job that
@@ -135,7 +149,9 @@ const float *kvr_session_logits(const kvr_session *session);
 void kvr_session_get_stats(const kvr_session *session, kvr_stats *out);
 /* The first failure of the last call or job; status KVR_OK when there was none. Never NULL. */
 const kvr_error *kvr_session_get_error(const kvr_session *session);
-/* Rank of the board a PEER_* or TIMEOUT failure is about; -1 = none. */
+/* Why the last board was left out (KVR_EVENT_BOARD_LOST); status KVR_OK when none was. Never NULL. */
+const kvr_error *kvr_session_get_loss(const kvr_session *session);
+/* Place in set_boards of the board a PEER_* or TIMEOUT failure is about; -1 = none. */
 int32_t kvr_session_failed_rank(const kvr_session *session);
 
 #ifdef __cplusplus

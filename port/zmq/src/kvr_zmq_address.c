@@ -1,6 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "kvr_zmq_address.h"
 
+#include "kvr/kvr_zmq.h"
+
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -60,6 +62,15 @@ kvr_status kvri_zmq_address_parse(const char *text, kvri_zmq_use use, kvri_zmq_a
     while (n < KVR_ADDRESS_CAP && text[n] != 0) n++;
     if (n == KVR_ADDRESS_CAP || n < 6 || memcmp(text, "tcp://", 6) != 0) return KVR_ERR_ADDRESS;
 
+    const char *const at = memchr(text, '@', n);
+    if (at != NULL) {
+        if (n - (size_t)(at - text) != KVR_ZMQ_KEY_TEXT || kvr_zmq_key_parse(at + 1, out->key) != KVR_OK)
+            return KVR_ERR_ADDRESS;
+        out->has_key = 1;
+        n = (size_t)(at - text);
+        if (n < 6) return KVR_ERR_ADDRESS;
+    }
+    memcpy(out->plain, text, n);
     const char *const host = text + 6;
     const char *const end = text + n;
     const char *colon = end; /* the last one: IPv6 has others */
@@ -88,4 +99,9 @@ kvr_status kvri_zmq_address_parse(const char *text, kvri_zmq_use use, kvri_zmq_a
     }
     if (status == KVR_OK && out->is_any && use == KVRI_ZMQ_CONNECT) return KVR_ERR_ADDRESS;
     return status;
+}
+
+int kvr_zmq_is_loopback(const char *address) {
+    kvri_zmq_address a;
+    return kvri_zmq_address_parse(address, KVRI_ZMQ_LISTEN, &a) == KVR_OK && a.is_loopback;
 }

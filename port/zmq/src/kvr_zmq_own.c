@@ -9,19 +9,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* tcp://host:port or tcp://[host]:port. */
-static kvr_status compose(const char *host, const char *port, int is_v6, char *out, size_t cap) {
-    const char *const parts[] = {is_v6 ? "tcp://[" : "tcp://", host, is_v6 ? "]:" : ":", port};
+/* tcp://host:port or tcp://[host]:port, with port and key of our inbox. */
+static kvr_status compose(const char *host, const kvri_zmq_address *own, int is_v6, char *out, size_t cap) {
+    char key[KVR_ZMQ_KEY_TEXT] = "";
+    if (own->has_key) kvr_zmq_key_format(own->key, key);
+    const char *const parts[] = {is_v6 ? "tcp://[" : "tcp://", host, is_v6 ? "]:" : ":", own->port,
+                                 own->has_key ? "@" : "", key};
+    const size_t n_parts = sizeof parts / sizeof parts[0];
     size_t need = 1;
-    for (size_t i = 0; i < 4; i++) need += strlen(parts[i]);
+    for (size_t i = 0; i < n_parts; i++) need += strlen(parts[i]);
     if (need > cap || need > KVR_ADDRESS_CAP) return KVR_ERR_NOMEM;
     out[0] = 0;
-    for (size_t i = 0; i < 4; i++) strcat(out, parts[i]);
+    for (size_t i = 0; i < n_parts; i++) strcat(out, parts[i]);
     return KVR_OK;
 }
 
 /* The source address the kernel would use towards `to`: connecting a datagram socket picks the route, sends nothing. */
-static kvr_status source_towards(const struct addrinfo *to, const char *port, char *out, size_t cap) {
+static kvr_status source_towards(const struct addrinfo *to, const kvri_zmq_address *inbox, char *out, size_t cap) {
     const int fd = socket(to->ai_family, SOCK_DGRAM, 0);
     if (fd < 0) return KVR_ERR_ADDRESS;
     struct sockaddr_storage own;
@@ -32,7 +36,7 @@ static kvr_status source_towards(const struct addrinfo *to, const char *port, ch
                       getnameinfo((struct sockaddr *)&own, own_bytes, host, sizeof host, NULL, 0, NI_NUMERICHOST) == 0;
     close(fd);
     if (!known) return KVR_ERR_ADDRESS;
-    const kvr_status status = compose(host, port, to->ai_family == AF_INET6, out, cap);
+    const kvr_status status = compose(host, inbox, to->ai_family == AF_INET6, out, cap);
     if (status != KVR_OK) return status;
     /* A link-local address with a scope ("fe80::1%eth0") means nothing to another board: the parser refuses it. */
     kvri_zmq_address check;
@@ -50,9 +54,9 @@ kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpo
     }
     if (!own.is_any) {
         if (own.is_loopback && !helper.is_loopback) return KVR_ERR_ADDRESS;
-        return compose(own.host, own.port, own.is_v6, out, cap);
+        return compose(own.host, &own, own.is_v6, out, cap);
     }
-    if (helper.is_loopback) return compose("127.0.0.1", own.port, 0, out, cap);
+    if (helper.is_loopback) return compose("127.0.0.1", &own, 0, out, cap);
 
     struct addrinfo hints;
     memset(&hints, 0, sizeof hints);
@@ -63,7 +67,7 @@ kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpo
     if (getaddrinfo(helper.host, helper.port, &hints, &list) != 0) return KVR_ERR_ADDRESS;
     kvr_status status = KVR_ERR_ADDRESS;
     for (const struct addrinfo *to = list; to != NULL && status != KVR_OK; to = to->ai_next) {
-        status = source_towards(to, own.port, out, cap);
+        status = source_towards(to, &own, out, cap);
     }
     freeaddrinfo(list);
     if (status != KVR_OK) out[0] = 0;

@@ -5,19 +5,21 @@
  * Outside the static promise of kvr: libzmq allocates for itself and runs one I/O thread (kvr_zmq_library_bytes
  * estimates how much), and it aborts the process when its own allocation fails.
  *
- * Frames travel in plain text and unauthenticated in this version: use it on a network where everyone is trusted.
- * Without allow_plain_remote only loopback addresses are used.
+ * With a secret key frames are encrypted and both ends know each other by their public keys (CURVE); without one only
+ * loopback addresses are used, unless allow_plain_remote says otherwise.
  */
 #ifndef KVR_ZMQ_H
 #define KVR_ZMQ_H
 
 #include "kvr/kvr_link.h"
+#include "kvr/kvr_zmq_key.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define KVR_ZMQ_MAX_PEERS 64u
+#define KVR_ZMQ_PLACE_CAP 48u /* bytes of an IP address with its terminator */
 
 typedef struct kvr_zmq kvr_zmq;
 
@@ -32,12 +34,28 @@ typedef struct kvr_zmq_config {
                             * is disconnected before any memory is taken for it */
     uint32_t hwm_frames;   /* frames queued per connection and side, 1..64; 0 = 4. Costs, for each, frame_bytes */
     uint32_t linger_ms;    /* how long close waits for frames not sent yet, 1..60000; 0 = 1000 */
-    uint32_t heartbeat_ms; /* between heartbeats, 1..timeout/4; 0 = 2000, or timeout/4 when that is less */
-    uint32_t heartbeat_timeout_ms; /* silence after which a connection is given up, 4..600000; 0 = 30000. A board that
-                                    * does not poll cannot answer once its inbox is full: keep this at least as long as
-                                    * kvr_config.peer_timeout_ms */
-    uint32_t allow_plain_remote;   /* 1: addresses beyond loopback too, unencrypted; 0 = loopback only */
+    uint32_t dead_after_ms; /* a connection is given up when the other machine's system has acknowledged nothing for so
+                             * long, 4000..600000; 0 = 30000. Also when a board there does not read for so long: longer
+                             * than any operator takes */
+    uint32_t allow_plain_remote; /* without a key, 1: addresses beyond loopback too, unencrypted and open to everybody;
+                                  * 0 = loopback only */
+    const uint8_t *secret_key;   /* this board's, KVR_ZMQ_KEY_BYTES (kvr_zmq_key_make); copied, erased by close.
+                                  * NULL = plain text. All boards of a chain have one, or none has */
+    const uint8_t *allowed_keys; /* public keys of the boards that may connect, and to which this one connects:
+                                  * [n_allowed][KVR_ZMQ_KEY_BYTES], must outlive the link. NULL = only boards that hold
+                                  * this board's own secret key */
+    uint32_t n_allowed;
 } kvr_zmq_config;
+
+/* Who was turned away since open. */
+typedef struct kvr_zmq_stats {
+    uint32_t struct_bytes;
+    uint64_t unknown_keys;   /* connections with a key that is not allowed */
+    uint64_t no_handshake;   /* without a key, of another protocol, or closed before they said who they are */
+    uint64_t refused_frames; /* in several parts, or longer than recv's buffer */
+    uint64_t refused_us;     /* boards that turned this one away: its key is not in their list */
+    char last_unknown[KVR_ZMQ_PLACE_CAP]; /* where the last unknown key came from; "" = none */
+} kvr_zmq_stats;
 
 /* Memory for an object with so many slots; 0 when max_peers is out of range. */
 size_t kvr_zmq_bytes(uint32_t max_peers);
@@ -48,7 +66,7 @@ uint64_t kvr_zmq_library_bytes(const kvr_zmq_config *config, uint32_t peers);
 /*
  * Opens the inbox. mem: 8-byte aligned, at least kvr_zmq_bytes(config->max_peers). On failure nothing stays open.
  * Errors: ARG, NOMEM, ADDRESS (malformed, in use, not on this machine, not loopback; native = errno), LINK (libzmq
- * refused; native = zmq errno), UNSUPPORTED (libzmq too old).
+ * refused; native = zmq errno), UNSUPPORTED (libzmq too old, or a key and no CURVE).
  */
 kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *config, kvr_zmq **out, kvr_error *error);
 
@@ -56,8 +74,10 @@ kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *confi
 void kvr_zmq_close(kvr_zmq *zmq);
 
 /*
- * The link table, valid until close; use it from one thread. connect() takes tcp://HOST:PORT only and never blocks:
- * names are looked up and connections made by the I/O thread. send() queues up to hwm_frames, also while the connection
+ * The link table, valid until close; use it from one thread. connect() takes tcp://HOST:PORT and never blocks: names are
+ * looked up and connections made by the I/O thread. With a key the address must end with @ and the allowed public key
+ * of the board there, without one it must not; a board that turned us away is tried again at the next connect(). recv()
+ * and wait() also decide who may connect: poll at least every few seconds. send() queues up to hwm_frames, also while the connection
  * is being made or is lost, then returns KVR_AGAIN; so a board that was restarted may get frames meant for the one
  * before it. A frame on its way when a connection breaks is lost. send() fails with ARG (too long, empty, no such slot)
  * or STATE (slot not connected). recv() drops multi-part messages with KVR_ERR_FRAME. wait() returns early also when a
@@ -65,19 +85,26 @@ void kvr_zmq_close(kvr_zmq *zmq);
  */
 kvr_status kvr_zmq_link(kvr_zmq *zmq, kvr_link *out);
 
-/* Where the inbox listens, with the port resolved: "tcp://127.0.0.1:41233", "tcp://0.0.0.0:7000". Never NULL. */
+/* Where the inbox listens, with the port resolved: "tcp://127.0.0.1:41233", "tcp://0.0.0.0:7000"; with keys followed by @
+ * and this board's public key. Never NULL. */
 const char *kvr_zmq_endpoint(const kvr_zmq *zmq);
+
+/* struct_bytes 0 = sizeof. Decides about connections that wait, as recv() does. */
+void kvr_zmq_get_stats(kvr_zmq *zmq, kvr_zmq_stats *out);
 
 /* zmq errno of the last KVR_ERR_LINK; 0 = none. */
 int kvr_zmq_native(const kvr_zmq *zmq);
 
 /*
  * The address at which a helper reaches the inbox own_endpoint (from kvr_zmq_endpoint): for a helper on loopback
- * tcp://127.0.0.1:PORT, else this machine's address on the route to the helper. out: KVR_ADDRESS_CAP bytes suffice.
+ * tcp://127.0.0.1:PORT, else this machine's address on the route to the helper; followed by the inbox's key, if any. out: KVR_ADDRESS_CAP bytes suffice.
  * Sends nothing, but looks up the helper's name (may block on DNS). Errors: ADDRESS (malformed, unknown name, no route,
  * or the inbox listens on loopback and the helper is elsewhere), NOMEM (cap).
  */
 kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpoint, char *out, size_t cap);
+
+/* 1: an address to listen at or to connect to that cannot leave this machine (127.x.x.x, [::1], localhost). */
+int kvr_zmq_is_loopback(const char *address);
 
 #ifdef __cplusplus
 }
