@@ -100,6 +100,10 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     argv[n++] = config->precision;
     argv[n++] = "--kv";
     argv[n++] = config->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
+    if (config->wire_kv == KVR_DTYPE_Q8_0) {
+        argv[n++] = "--wire-kv";
+        argv[n++] = "q8_0";
+    }
     if (config->batch_tokens != 0) {
         argv[n++] = "--batch";
         argv[n++] = batch;

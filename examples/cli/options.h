@@ -41,6 +41,7 @@ typedef enum option_id {
     OPT_TIMELINE,
     OPT_EMULATE,
     OPT_STRATEGY,
+    OPT_WIRE_KV,
     OPT_TEMP,
     OPT_TOP_K,
     OPT_TOP_P,
@@ -104,6 +105,7 @@ typedef struct options {
     const char *model, *device, *listen, *prompt, *file, *ids, *stats_json, *raw, *boards, *trace, *timeline, *emulate;
     uint32_t ctx_tokens, threads, batch_tokens;
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
+    uint32_t wire_kv;  /* as kvr_config.wire_kv */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
     uint32_t strategy;  /* kvr_cost_strategy */
     uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */

@@ -145,7 +145,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t rank) {
         return board_failed(s, rank, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
                             address_of(s, rank));
     case KVR_ERR_PEER_KV:
-        return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
+        return board_failed(s, rank, KVR_ERR_PEER_KV, "start all boards with the same types of keys and values (cached, on the wire) and frame_tokens; another is at",
                             address_of(s, rank));
     default: break;
     }

@@ -93,19 +93,21 @@ static kvr_status get_text(const uint8_t *p, char *out, uint32_t cap) {
 }
 
 uint32_t kvri_hello_put(const kvri_hello *h, uint8_t *p) {
-    const uint32_t words[5] = {h->kv_dtype, h->frame_tokens, h->ctx_tokens, h->chunk_tokens, h->max_boards};
+    const uint32_t words[KVRI_HELLO_WORDS] = {h->kv_dtype,   h->wire_kv,      h->frame_tokens,
+                                              h->ctx_tokens, h->chunk_tokens, h->max_boards};
     put64(p, h->fingerprint);
-    for (uint32_t i = 0; i < 5; i++) put32(p + 8 + 4 * i, words[i]);
-    put_text(p + 28, h->address, KVR_ADDRESS_CAP);
+    for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) put32(p + 8 + 4 * i, words[i]);
+    put_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
     return KVRI_HELLO_BYTES;
 }
 
 kvr_status kvri_hello_get(const uint8_t *p, uint32_t n, kvri_hello *h) {
     if (n != KVRI_HELLO_BYTES) return KVR_ERR_FRAME;
-    uint32_t *const words[5] = {&h->kv_dtype, &h->frame_tokens, &h->ctx_tokens, &h->chunk_tokens, &h->max_boards};
+    uint32_t *const words[KVRI_HELLO_WORDS] = {&h->kv_dtype,   &h->wire_kv,      &h->frame_tokens,
+                                               &h->ctx_tokens, &h->chunk_tokens, &h->max_boards};
     h->fingerprint = kvri_le64(p);
-    for (uint32_t i = 0; i < 5; i++) *words[i] = kvri_le32(p + 8 + 4 * i);
-    return get_text(p + 28, h->address, KVR_ADDRESS_CAP);
+    for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) *words[i] = kvri_le32(p + 8 + 4 * i);
+    return get_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
 }
 
 uint32_t kvri_report_put(const kvri_report *r, uint8_t *p) {

@@ -41,11 +41,12 @@ typedef struct kvri_frame {
 /* Who a board is. A chain needs all but address, chunk_tokens and ctx_tokens to be equal. */
 typedef struct kvri_hello {
     uint64_t fingerprint;
-    uint32_t kv_dtype, frame_tokens, ctx_tokens, chunk_tokens, max_boards;
+    uint32_t kv_dtype, wire_kv, frame_tokens, ctx_tokens, chunk_tokens, max_boards;
     char address[KVR_ADDRESS_CAP]; /* where the lead's inbox is reached; "" from a helper */
 } kvri_hello;
 
-#define KVRI_HELLO_BYTES (8u + 5u * 4u + KVR_ADDRESS_CAP)
+#define KVRI_HELLO_WORDS 6u
+#define KVRI_HELLO_BYTES (8u + 4u * KVRI_HELLO_WORDS + KVR_ADDRESS_CAP)
 
 typedef enum kvri_stage {
     KVRI_STAGE_REFUSED = 1, /* to HELLO or JOB: status says why */

@@ -2,6 +2,7 @@
 
 #include "kvr_checked.h"
 #include "kvr_error.h"
+#include "kvr_q8.h"
 
 #include <string.h>
 
@@ -64,13 +65,20 @@ static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, cons
     return KVR_OK;
 }
 
+static uint32_t payload_bytes(const kvri_handover *h, uint32_t count) { return 2u * count * h->wire_row_bytes; }
+
+/* Numbers in a frame's keys and values. */
+static uint32_t elements(const kvri_handover *h, uint32_t count) {
+    return 2u * count * (uint32_t)(h->kv_row_bytes / kvr_dtype_row_bytes(h->kv_dtype, 1));
+}
+
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
                                 uint8_t *bytes) {
     const uint32_t piece = kvri_partition_find(&h->partition, frame->first, frame->count);
-    if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->kv_dtype ||
+    if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->wire_kv ||
         piece == UINT32_MAX || is_of(h, piece, h->rank) ||
         (!h->ring && piece >= h->partition.first_piece[h->rank]) ||
-        frame->payload_bytes != 2ull * frame->count * h->kv_row_bytes)
+        frame->payload_bytes != 2ull * frame->count * h->wire_row_bytes)
         return KVR_ERR_FRAME;
     uint8_t *bits = env->parts->arrived + frame->layer * kvri_ceil_div(h->cap_pieces, 8) + piece / 8;
     const uint8_t bit = (uint8_t)(1u << (piece & 7u));
@@ -87,6 +95,7 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     }
     const kvr_backend *b = env->compute->backend;
     const kvri_ids *ids = &env->compute->ids;
+    if (h->wire_kv != h->kv_dtype) kvri_q8_unpack(h->kv_dtype, bytes + KVRI_FRAME_HEADER, elements(h, frame->count));
     const uint8_t *keys = bytes + KVRI_FRAME_HEADER;
     const uint8_t *values = keys + (size_t)frame->count * h->kv_row_bytes;
     const kvr_view k = {kvri_keys(ids, frame->layer), frame->first};
@@ -101,8 +110,6 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
                        env->now_us);
     return KVR_OK;
 }
-
-static uint32_t payload_bytes(const kvri_handover *h, uint32_t count) { return 2u * count * h->kv_row_bytes; }
 
 /* Starts to read the next queued piece back into a free buffer. */
 static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
@@ -154,9 +161,11 @@ static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32
         f.layer = tx->layer;
         f.first = first;
         f.count = count;
-        f.dtype = h->kv_dtype;
+        f.dtype = h->wire_kv;
         f.payload_bytes = payload_bytes(h, count);
         f.clock_us = env->now_us;
+        if (h->wire_kv != h->kv_dtype)
+            kvri_q8_pack(h->kv_dtype, env->parts->tx[slot] + KVRI_FRAME_HEADER, elements(h, count));
         kvri_frame_seal(&f, env->parts->tx[slot]);
         tx->busy = 2;
     }

@@ -23,6 +23,7 @@ typedef struct kvri_tx {
 typedef struct kvri_handover {
     kvri_partition partition;
     uint32_t rank, n_layers, kv_dtype, kv_row_bytes;
+    uint32_t wire_kv, wire_row_bytes; /* the same of frames */
     int ring;           /* TSP: everyone's keys and values go round to everyone; else each rank's to all later ones */
     uint32_t next_slot; /* of the link: the board after this one */
     uint32_t n_offered; /* layers whose own keys and values were queued */

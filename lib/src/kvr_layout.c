@@ -65,6 +65,7 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
     out->n_heads = info->n_heads;
     out->n_kv_heads = info->n_kv_heads;
     out->head_dim = info->head_dim;
+    out->kv_8bit = plan->wire_kv == KVR_DTYPE_Q8_0;
     return status;
 }
 

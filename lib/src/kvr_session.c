@@ -60,6 +60,8 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     kvri_handover *h = &s->chain.handover;
     h->kv_dtype = plan.kv_dtype;
     h->kv_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
+    h->wire_kv = plan.wire_kv;
+    h->wire_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.wire_kv, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
     h->cap_pieces = kvri_layout_max_pieces(&plan);
     *out_session = s;
     return KVR_OK;

@@ -179,22 +179,53 @@ kernel void attention_merge(global const float *partial, uint stats_at, uint spl
     for (uint d = 0; d < KVR_D; d++) dst[((size_t)dst_row * H + h) * KVR_D + d] = acc[d] / sum;
 }
 
-/* dst[t] = src[t] as F32 or F16 (round to nearest even). Work-item: KVR_CHUNK columns of one row. */
-kernel void store_f32(global const float *src, uint src_row, global float *dst, uint dst_row, uint cols, uint rows) {
+/* The scale's exponent of 32 values that are rounded to 8 bits: kvr_q8.c has the same arithmetic. */
+static int exponent_8bit(float16 lo, float16 hi) {
+    float16 m = fmax(fabs(lo), fabs(hi));
+    const float8 m8 = fmax(m.lo, m.hi);
+    const float4 m4 = fmax(m8.lo, m8.hi);
+    const float2 m2 = fmax(m4.lo, m4.hi);
+    const uint bits = as_uint(fmax(m2.x, m2.y));
+    const int e = (int)(bits >> 23) - 133 + ((bits & 0x7fffffu) >= 0x7f0000u ? 1 : 0);
+    return clamp(e, -24, 9);
+}
+
+static float16 round_8bit(float16 x, int e) {
+    const float16 q = fmin(fmax(rint(x * as_float((uint)(127 - e) << 23)), -127.0f), 127.0f);
+    return convert_float16(convert_int16(q)) * as_float((uint)(127 + e) << 23); /* whole numbers have no negative zero */
+}
+
+/* dst[t] = src[t] as F32 or F16 (round to nearest even), of 8 bits before when eight_bits. Work-item: KVR_CHUNK columns of one
+ * row. */
+kernel void store_f32(global const float *src, uint src_row, global float *dst, uint dst_row, uint cols, uint rows,
+                      uint eight_bits) {
     const uint t = (uint)get_global_id(1);
     const uint first = (uint)get_global_id(0) * KVR_CHUNK;
     if (t >= rows || first >= cols) return;
     const uint end = min(first + KVR_CHUNK, cols);
-    for (uint i = first; i < end; i++) dst[(size_t)(dst_row + t) * cols + i] = src[(size_t)(src_row + t) * cols + i];
+    global const float *from = src + (size_t)(src_row + t) * cols;
+    global float *to = dst + (size_t)(dst_row + t) * cols;
+    for (uint i = first; eight_bits && i < end; i += 32u) {
+        const int e = exponent_8bit(vload16(0, from + i), vload16(1, from + i));
+        vstore16(round_8bit(vload16(0, from + i), e), 0, to + i);
+        vstore16(round_8bit(vload16(1, from + i), e), 1, to + i);
+    }
+    for (uint i = first; !eight_bits && i < end; i++) to[i] = from[i];
 }
 
-kernel void store_f16(global const float *src, uint src_row, global half *dst, uint dst_row, uint cols, uint rows) {
+kernel void store_f16(global const float *src, uint src_row, global half *dst, uint dst_row, uint cols, uint rows,
+                      uint eight_bits) {
     const uint t = (uint)get_global_id(1);
     uint i = (uint)get_global_id(0) * KVR_CHUNK;
     if (t >= rows || i >= cols) return;
     const uint end = min(i + KVR_CHUNK, cols);
     global const float *from = src + (size_t)(src_row + t) * cols;
     global half *to = dst + (size_t)(dst_row + t) * cols;
+    for (; eight_bits && i < end; i += 32u) {
+        const int e = exponent_8bit(vload16(0, from + i), vload16(1, from + i));
+        vstore_half16_rte(round_8bit(vload16(0, from + i), e), 0, to + i);
+        vstore_half16_rte(round_8bit(vload16(1, from + i), e), 1, to + i);
+    }
     for (; i + 16u <= end; i += 16u) vstore_half16_rte(vload16(0, from + i), 0, to + i);
     for (; i < end; i++) vstore_half_rte(from[i], i, to);
 }

@@ -150,6 +150,7 @@ static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t
     kvri_ocl_call_view(&call, dst);
     kvri_ocl_call_u32(&call, tensor->cols);
     kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_u32(&call, cl->session->kv_8bit);
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
 }
 

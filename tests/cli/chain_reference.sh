@@ -32,6 +32,15 @@ an_f32_cache() {
     chain wide 3 - 16 -d reference --kv f32
     chain wide 2 1,39 16 -d reference --kv f32
 }
+keys_and_values_of_8_bits_on_the_wire() {
+    single small 150 24 -d reference --wire-kv q8_0
+    chain small 3 - 24 -d reference --wire-kv q8_0
+    chain small 4 100,20,20,10 24 -d reference --wire-kv q8_0 --kv f16
+    single small 150 24 -d reference --wire-kv q8_0 --kv f32
+    chain small 3 - 24 -d reference --wire-kv q8_0 --kv f32
+    kvr eval -m "$STORIES" -d reference --ids 1,2 -n 1 --wire-kv f32
+    must_fail 1 "Q8_0 or the type of the cache"
+}
 more_boards_than_tokens_use_fewer() {
     single pair 2 8 -d reference
     chain pair 4 - 8 -d reference
@@ -58,6 +67,7 @@ check a_dozen_partitions_by_hand
 check chunks_of_one_token_each
 check chunks_longer_than_a_frame_and_a_batch
 check an_f32_cache
+check keys_and_values_of_8_bits_on_the_wire
 check more_boards_than_tokens_use_fewer
 check every_strategy_gives_the_same_answer
 check text_is_the_same_too

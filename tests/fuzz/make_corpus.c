@@ -123,7 +123,7 @@ static void put_hello(gguf_bytes *out, uint32_t mode, uint8_t rank, uint8_t epoc
     uint8_t payload[KVRI_HELLO_BYTES];
     kvri_hello hello;
     memset(&hello, 0, sizeof hello);
-    hello.kv_dtype = KVR_DTYPE_F16;
+    hello.kv_dtype = hello.wire_kv = KVR_DTYPE_F16;
     hello.frame_tokens = 2;
     hello.ctx_tokens = 32;
     hello.chunk_tokens = 32;

@@ -161,6 +161,7 @@ static void a_hello_is_read_as_written(void **state) {
     memset(&in, 0, sizeof in);
     in.fingerprint = 0xfedcba9876543210u;
     in.kv_dtype = 1;
+    in.wire_kv = 8;
     in.frame_tokens = 128;
     in.ctx_tokens = 4096;
     in.chunk_tokens = 512;
@@ -170,6 +171,7 @@ static void a_hello_is_read_as_written(void **state) {
     assert_int_equal(kvri_hello_get(payload, KVRI_HELLO_BYTES, &out), KVR_OK);
     assert_int_equal(out.fingerprint, in.fingerprint);
     assert_int_equal(out.kv_dtype, in.kv_dtype);
+    assert_int_equal(out.wire_kv, in.wire_kv);
     assert_int_equal(out.frame_tokens, in.frame_tokens);
     assert_int_equal(out.ctx_tokens, in.ctx_tokens);
     assert_int_equal(out.chunk_tokens, in.chunk_tokens);
@@ -208,7 +210,7 @@ static void a_text_without_an_end_is_refused(void **state) {
     kvri_hello_put(&h, hello);
     kvri_report_put(&r, report);
     kvri_job_put(0, 2, 0, "loop:1", cuts, NULL, 0, job);
-    memset(hello + 28, 'x', KVR_ADDRESS_CAP);
+    memset(hello + 8 + 4 * KVRI_HELLO_WORDS, 'x', KVR_ADDRESS_CAP);
     memset(report + 12, 'x', KVRI_REPORT_TEXT);
     memset(job + 12, 'x', KVR_ADDRESS_CAP);
     assert_int_equal(kvri_hello_get(hello, sizeof hello, &h), KVR_ERR_FRAME);
