@@ -19,7 +19,7 @@ static const command_help HELP = {
     "listen only in a network where you trust everyone. SIGINT and SIGTERM end it."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_LISTEN_BOARD, OPT_CONTEXT,    OPT_DEVICE,  OPT_THREADS,     OPT_KV,
                                     OPT_GEMM, OPT_PRECISION,  OPT_BATCH,        OPT_MAX_BOARDS, OPT_TIMEOUT, OPT_ANNOUNCE_FD,
-                                    OPT_EMULATE, OPT_WIRE_KV, OPT_END};
+                                    OPT_EMULATE, OPT_WIRE_KV, OPT_KV_WINDOW, OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 

@@ -65,6 +65,7 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.batch_tokens = opt->batch_tokens;
     e->config.kv_dtype = opt->kv_dtype;
     e->config.wire_kv = opt->wire_kv;
+    e->config.kv_window_layers = opt->kv_window;
     e->config.max_boards = max_boards;
     e->config.peer_timeout_ms = opt->timeout_s * 1000.0 < 1.0 ? 1u : (uint32_t)(opt->timeout_s * 1000.0);
     memset(&e->plan, 0, sizeof e->plan);

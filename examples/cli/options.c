@@ -53,6 +53,8 @@ static const option_row TABLE[] = {
      "is needed)"},
     {OPT_THREADS, 't', "threads", "N", VALUE_U32, AT(threads), 0, 4096,
      "CPU cores an OpenCL CPU device may use (default 0: all)"},
+    {OPT_KV_WINDOW, 0, "kv-window", "W", VALUE_U32, AT(kv_window), 1, 4096,
+     "helpers keep keys and values of W layers at a time, for boards with little memory (default: all layers)"},
     {OPT_WIRE_KV, 0, "wire-kv", "TYPE", VALUE_WIRE_KV, AT(wire_kv), 0, 0,
      "type of keys and values on the way to other boards: f16, f32 (as cached: the default), or q8_0 with about half the\n"
      "bytes of f16; then every board rounds to 8 bits what it caches, also one alone. All boards must agree"},

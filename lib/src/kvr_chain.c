@@ -48,6 +48,7 @@ kvri_hello kvri_chain_hello(const kvr_session *s) {
     if (s->backend.is_emulated) h.fingerprint = ~h.fingerprint; /* its keys and values belong to no model */
     h.kv_dtype = s->plan.kv_dtype;
     h.wire_kv = s->plan.wire_kv;
+    h.kv_window = s->plan.kv_window_layers < s->model->info.n_layers ? s->plan.kv_window_layers : 0;
     h.frame_tokens = s->plan.frame_tokens;
     h.ctx_tokens = s->plan.ctx_tokens;
     h.chunk_tokens = s->plan.chunk_tokens;

@@ -1,5 +1,6 @@
 #include "kvr/kvr_plan.h"
 
+#include "kvr_checked.h"
 #include "kvr_dtype.h"
 #include "kvr_error.h"
 #include "kvr_frame.h"
@@ -44,6 +45,7 @@ static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, k
     if (p->wire_kv == KVR_DTYPE_Q8_0 && info->n_kv_heads * info->head_dim % KVRI_Q8_BLOCK != 0)
         return kvri_fail_n(error, KVR_ERR_UNSUPPORTED, MODULE, "wire_kv Q8_0 wants keys of a multiple of 32 numbers",
                            KVRI_Q8_BLOCK, info->n_kv_heads * info->head_dim);
+    p->kv_window_layers = (uint32_t)kvri_min(or_default(c.kv_window_layers, info->n_layers), info->n_layers);
     if (p->ctx_tokens > MAX_CTX_TOKENS) return out_of_range(error, "ctx_tokens too large", MAX_CTX_TOKENS, p->ctx_tokens);
     if (p->chunk_tokens > p->ctx_tokens)
         return out_of_range(error, "chunk_tokens larger than ctx_tokens", p->ctx_tokens, p->chunk_tokens);
