@@ -114,7 +114,7 @@ int balance_prompt(chain *c, const options *opt, kvr_prompt *prompt, uint32_t ou
     job.n_tokens = prompt->n_ids;
     job.batch_tokens = c->e.plan.batch_tokens;
     job.frame_tokens = c->e.plan.frame_tokens;
-    job.kv_bytes = c->e.plan.kv_dtype == KVR_DTYPE_F32 ? 4 : 2;
+    job.kv_bytes = (double)kvr_dtype_row_bytes(c->e.plan.wire_kv, 32) / 32;
     code = forecast_memory_for(&memory, &job);
     if (code == EXIT_OK && (alone || given)) code = predict(&job, &memory, &c->expected_us);
     else if (code == EXIT_OK) code = search(&job, &memory, out_sizes, &c->expected_us);

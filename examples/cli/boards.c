@@ -69,14 +69,15 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     size_t profile_bytes = 0;
     const char *file = config->emulate ? emulate_file(config->emulate, rank, config->n_boards, &profile_bytes) : NULL;
     if (file != NULL && profile_bytes < sizeof profile) memcpy(profile, file, profile_bytes); /* the lead's own check tells */
-    char fd[16], ctx[16], batch[16], cores[16], chain[16], timeout[32];
+    char fd[16], ctx[16], batch[16], window[16], cores[16], chain[16], timeout[32];
     snprintf(fd, sizeof fd, "%d", announce[1]);
     snprintf(ctx, sizeof ctx, "%u", config->ctx_tokens);
+    snprintf(window, sizeof window, "%u", config->kv_window);
     snprintf(batch, sizeof batch, "%u", config->batch_tokens);
     snprintf(cores, sizeof cores, "%u", config->cores_per_board);
     snprintf(chain, sizeof chain, "%u", config->n_boards);
     snprintf(timeout, sizeof timeout, "%.3f", config->board_timeout_s);
-    const char *argv[32];
+    const char *argv[40];
     size_t n = 0;
     argv[n++] = "kvr";
     argv[n++] = "board";
@@ -100,6 +101,14 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     argv[n++] = config->precision;
     argv[n++] = "--kv";
     argv[n++] = config->kv_dtype == KVR_KV_F32 ? "f32" : "f16";
+    if (config->wire_kv == KVR_DTYPE_Q8_0) {
+        argv[n++] = "--wire-kv";
+        argv[n++] = "q8_0";
+    }
+    if (config->kv_window != 0) {
+        argv[n++] = "--kv-window";
+        argv[n++] = window;
+    }
     if (config->batch_tokens != 0) {
         argv[n++] = "--batch";
         argv[n++] = batch;

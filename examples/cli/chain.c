@@ -77,6 +77,8 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.ctx_tokens = ctx_tokens;
     config.batch_tokens = opt->batch_tokens;
     config.kv_dtype = opt->kv_dtype;
+    config.wire_kv = opt->wire_kv;
+    config.kv_window = opt->kv_window;
     config.gemm = OPTIONS_GEMM[opt->gemm];
     config.precision = OPTIONS_PRECISION[opt->precision];
     config.emulate = opt->emulate;
@@ -106,6 +108,7 @@ static void say_boards(const chain *c) {
 
 int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tokens) {
     options own = *opt;
+    own.kv_window = 0; /* the lead ends with all keys and values */
     c->n_boards = n_boards;
     signals_catch();
     int code = n_boards > 1 ? engine_check_link() : EXIT_OK;

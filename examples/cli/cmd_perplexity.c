@@ -18,7 +18,7 @@ static const command_help HELP = {
     "place of its first token), and the tokens of its second half are scored. Prints the running value after each "
     "chunk."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_TEXT_FILE, OPT_CHUNK_TOKENS, OPT_CHUNKS, OPT_DEVICE, OPT_THREADS,
-                                    OPT_KV,    OPT_GEMM,      OPT_PRECISION,    OPT_BATCH,  OPT_END};
+                                    OPT_KV,    OPT_GEMM,      OPT_PRECISION,    OPT_BATCH,  OPT_WIRE_KV, OPT_END};
 
 enum { DEFAULT_CHUNK_TOKENS = 512 };
 

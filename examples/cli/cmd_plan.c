@@ -26,7 +26,7 @@ static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOA
                                     OPT_KV,          OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,       OPT_LINK,
                                     OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,      OPT_TABLE,       OPT_TABLE_OUT,
                                     OPT_PROFILES,    OPT_MEASURE,   OPT_NAME,        OPT_REPETITIONS,
-                                    OPT_TRACE,       OPT_TIMELINE,  OPT_END};
+                                    OPT_TRACE,       OPT_TIMELINE,  OPT_WIRE_KV, OPT_KV_WINDOW, OPT_END};
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);

@@ -71,6 +71,8 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.ctx_tokens = ctx_tokens;
     e->config.batch_tokens = opt->batch_tokens;
     e->config.kv_dtype = opt->kv_dtype;
+    e->config.wire_kv = opt->wire_kv;
+    e->config.kv_window_layers = opt->kv_window;
     e->config.max_boards = max_boards;
     double timeout_ms = engine_board_timeout_s(opt) * 1000.0;
     e->config.peer_timeout_ms = timeout_ms < 1.0 ? 1u : (uint32_t)timeout_ms;

@@ -258,7 +258,7 @@ int forecast(const options *opt) {
     c.job.boards = c.boards;
     c.job.links = c.links;
     c.job.batch_tokens = opt->batch_tokens;
-    c.job.kv_bytes = opt->kv_dtype == KVR_KV_F32 ? 4 : 2;
+    c.job.kv_bytes = opt->wire_kv == KVR_DTYPE_Q8_0 ? 34.0 / 32 : opt->kv_dtype == KVR_KV_F32 ? 4 : 2;
     if (opt->search) {
         code = write_table(&c, opt->plan_prompt.n != 0 ? &opt->plan_prompt : &TABLE_PROMPTS, opt->table_out);
     } else {

@@ -18,6 +18,7 @@ typedef enum value_kind {
     VALUE_LIST,
     VALUE_FLAG,
     VALUE_KV,
+    VALUE_WIRE_KV,
     VALUE_GEMM,
     VALUE_STRATEGY,
     VALUE_PRECISION,
@@ -52,6 +53,11 @@ static const option_row TABLE[] = {
      "is needed)"},
     {OPT_THREADS, 't', "threads", "N", VALUE_U32, AT(threads), 0, 4096,
      "CPU cores an OpenCL CPU device may use (default 0: all)"},
+    {OPT_KV_WINDOW, 0, "kv-window", "W", VALUE_U32, AT(kv_window), 1, 4096,
+     "helpers keep keys and values of W layers at a time, for boards with little memory (default: all layers)"},
+    {OPT_WIRE_KV, 0, "wire-kv", "TYPE", VALUE_WIRE_KV, AT(wire_kv), 0, 0,
+     "type of keys and values on the way to other boards: f16, f32 (as cached: the default), or q8_0 with about half the\n"
+     "bytes of f16; then every board rounds to 8 bits what it caches, also one alone. All boards must agree"},
     {OPT_KV, 0, "kv", "TYPE", VALUE_KV, AT(kv_dtype), 0, 0, "type of cached keys and values: f16 or f32 (default f16)"},
     {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
      "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
@@ -246,9 +252,9 @@ static int parse_choice(const char *text, const char *const *names, const uint32
 }
 
 static int parse_value(const option_row *row, const char *text, options *out) {
-    static const char *const kv_names[] = {"f16", "f32"};
+    static const char *const kv_names[] = {"f16", "f32", "q8_0"};
     static const uint32_t indices[] = {0, 1, 2, 3};
-    static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32};
+    static const uint32_t kv_values[] = {KVR_DTYPE_F16, KVR_KV_F32, KVR_DTYPE_Q8_0};
     static const char *const output_names[] = {"md", "csv", "json"};
     static const uint32_t output_values[] = {OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON};
     void *place = (char *)out + row->offset;
@@ -266,6 +272,7 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     case VALUE_STRATEGY: return parse_choice(text, STRATEGIES, indices, 4, place);
     case VALUE_PRECISION: return parse_choice(text, OPTIONS_PRECISION, indices, 3, place);
     case VALUE_KV: return parse_choice(text, kv_names, kv_values, 2, place);
+    case VALUE_WIRE_KV: return parse_choice(text, kv_names, kv_values, 3, place);
     case VALUE_OUTPUT: return parse_choice(text, output_names, output_values, 3, place);
     }
     return 0;
@@ -279,6 +286,7 @@ static int say_bad_value(const command_help *help, const option_row *row, const 
     case VALUE_GEMM: return say_usage(help->name, "%s is auto, clblast or own, not '%.60s'", name, text);
     case VALUE_STRATEGY: return say_usage(help->name, "%s is chain, single, tsp or tsp-skip, not '%.60s'", name, text);
     case VALUE_PRECISION: return say_usage(help->name, "%s is fast, exact or integer, not '%.60s'", name, text);
+    case VALUE_WIRE_KV: return say_usage(help->name, "%s is f16, f32 or q8_0, not '%.60s'", name, text);
     case VALUE_KV: return say_usage(help->name, "%s is f16 or f32, not '%.60s'", name, text);
     case VALUE_OUTPUT: return say_usage(help->name, "%s is md, csv or json, not '%.60s'", name, text);
     case VALUE_U64: return say_usage(help->name, "%s wants a whole number, not '%.60s'", name, text);

@@ -62,6 +62,8 @@ kvri_hello kvri_chain_hello(const kvr_session *s) {
     h.fingerprint = s->model->info.fingerprint + (uint64_t)kvri_rope_is_long(s->model, s->plan.ctx_tokens);
     if (s->backend.is_emulated) h.fingerprint = ~h.fingerprint; /* its keys and values belong to no model */
     h.kv_dtype = s->plan.kv_dtype;
+    h.wire_kv = s->plan.wire_kv;
+    h.kv_window = s->plan.kv_window_layers < s->model->info.n_layers ? s->plan.kv_window_layers : 0;
     h.frame_tokens = s->plan.frame_tokens;
     h.ctx_tokens = s->plan.ctx_tokens;
     h.chunk_tokens = s->plan.chunk_tokens;
@@ -71,7 +73,9 @@ kvri_hello kvri_chain_hello(const kvr_session *s) {
 
 kvr_status kvri_chain_compare(const kvri_hello *ours, const kvri_hello *theirs) {
     if (ours->fingerprint != theirs->fingerprint) return KVR_ERR_PEER_MODEL;
-    if (ours->kv_dtype != theirs->kv_dtype || ours->frame_tokens != theirs->frame_tokens) return KVR_ERR_PEER_KV;
+    if (ours->kv_dtype != theirs->kv_dtype || ours->wire_kv != theirs->wire_kv ||
+        ours->frame_tokens != theirs->frame_tokens)
+        return KVR_ERR_PEER_KV;
     return KVR_OK;
 }
 

@@ -78,6 +78,7 @@ typedef struct kvri_chain {
     kvri_report report;      /* helper: last failure, until it is sent */
     kvri_frame held;         /* helper: a JOB that lies in the receive buffer until the one before is drained */
     int holds;
+    int holds_kv;            /* helper: the same of a KV frame, until its layer has a place in the window */
     /* helper: what to tell a lead that was turned away, until its link takes it; a later one replaces it */
     struct {
         kvr_status status; /* KVR_OK = nothing to tell */

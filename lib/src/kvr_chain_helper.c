@@ -115,6 +115,7 @@ static void send_pending(kvr_session *s, uint64_t now_us) {
 
 /* The device may still write into our buffers: wait that out before the next job. */
 static void drop_job(kvr_session *s) {
+    s->chain.holds_kv = 0;
     if (has_job(s)) {
         kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
         s->chain.state = KVRI_CHAIN_DRAIN;
@@ -190,6 +191,7 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     KVRI_TRY(kvri_job_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, job));
     c->handover.rank = job->rank; /* also what is wrong with the job is said under its rank */
     const int ring = (job->flags & KVRI_JOB_RING) != 0;
+    if (ring && s->plan.kv_window_layers < s->model->info.n_layers) return KVR_ERR_PEER_CTX;
     if (kvri_le32(job->cuts) != 0 || job->n_boards > s->plan.max_boards) return KVR_ERR_PARTITION;
     for (uint32_t r = 0; r < job->n_boards; r++) {
         const uint32_t a = kvri_le32(job->cuts + 4 * r), b = kvri_le32(job->cuts + 4 * r + 4);
@@ -239,6 +241,7 @@ static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     h->rank = job.rank;
     h->ring = (job.flags & KVRI_JOB_RING) != 0;
     h->next_slot = KVRI_SLOT_NEXT;
+    h->next_window = job.next_window;
     s->square = (job.flags & KVRI_JOB_SQUARE) != 0;
     h->session = c->session;
     h->epoch = c->epoch;
@@ -252,6 +255,7 @@ static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
 static kvr_status on_go(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const kvri_partition *p = &c->handover.partition;
+    if (c->state == KVRI_CHAIN_RUN) return KVR_OK; /* keys and values came first */
     if (c->state != KVRI_CHAIN_READY) return KVR_ERR_FRAME;
     const uint32_t first = p->cut[c->handover.rank];
     kvri_forward_begin(&s->forward, first, p->cut[c->handover.rank + 1] - first, KVR_PATH_PREFILL, KVRI_GOAL_CACHE);
@@ -284,7 +288,13 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     case KVRI_FRAME_KV: {
         const kvri_handover_env env = kvri_chain_env(s, now_us);
         if (!has_job(s)) return KVR_ERR_FRAME;
-        return kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
+        const kvr_status accepted = kvri_handover_accept(&c->handover, &env, f, s->parts.rx);
+        if (accepted != KVR_AGAIN) return accepted;
+        /* No place for this layer yet: nothing else is read before there is one. The lead's GO may be behind it; it was
+         * said to all boards, or this frame would not be here. */
+        c->held = *f;
+        c->holds_kv = 1;
+        return on_go(s, now_us);
     }
     case KVRI_FRAME_ABORT: drop_job(s); return KVR_OK;
     case KVRI_FRAME_BYE:
@@ -297,7 +307,13 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
 
 static kvr_status receive(kvr_session *s, uint64_t now_us) {
     kvr_status result = KVR_AGAIN;
-    for (uint32_t i = 0; i < FRAMES_PER_POLL && s->chain.state != KVRI_CHAIN_DRAIN; i++) {
+    if (s->chain.holds_kv && s->chain.state == KVRI_CHAIN_RUN) {
+        s->chain.holds_kv = 0;
+        const kvr_status status = on_frame(s, &s->chain.held, now_us);
+        if (status < 0 && status != KVR_ERR_FRAME) fail_work(s, status, "taking keys and values, or passing them on, failed");
+        result = s->chain.holds_kv ? KVR_AGAIN : KVR_OK;
+    }
+    for (uint32_t i = 0; i < FRAMES_PER_POLL && !s->chain.holds_kv && s->chain.state != KVRI_CHAIN_DRAIN; i++) {
         kvri_frame f;
         size_t n;
         kvr_status status = kvri_chain_receive(s, &f, &n);
@@ -330,14 +346,16 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
     kvri_handover *h = &c->handover;
     const kvri_handover_env env = kvri_chain_env(s, now_us);
     kvri_forward_news news;
+    const uint32_t released = kvri_handover_release(h, &s->parts, kvri_forward_done_layers(&s->forward));
     const kvr_status pumped = kvri_handover_pump(h, &env);
     if (pumped < 0) {
         fail_work(s, pumped, "passing keys and values on failed");
         return KVR_OK;
     }
-    const int has_prefix =
-        s->forward.stage == KVRI_FWD_PREFIX && kvri_handover_has_prefix(h, &s->parts, s->forward.layer);
-    kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, has_prefix, &news);
+    const int may_go = s->forward.stage == KVRI_FWD_PREFIX ? kvri_handover_has_prefix(h, &s->parts, s->forward.layer)
+                       : s->forward.stage == KVRI_FWD_KV   ? kvri_handover_has_place(h, &s->compute.ids, s->forward.layer)
+                                                           : 1;
+    kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, may_go, &news);
     if (stepped >= 0 && news.kv_of_layer >= 0) {
         const kvr_status offered = kvri_handover_offer(h, &env, (uint32_t)news.kv_of_layer);
         if (offered != KVR_OK) stepped = offered;
@@ -362,7 +380,9 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         c->state = KVRI_CHAIN_IDLE;
         return KVR_OK;
     }
-    return stepped == KVR_OK || pumped == KVR_OK ? KVR_OK : KVR_AGAIN;
+    const int moved = stepped == KVR_OK || pumped == KVR_OK || released > 0;
+    if (moved && c->holds_kv) lead_of(s)->seen_us = now_us; /* its signs of life lie unread behind the held frame */
+    return moved ? KVR_OK : KVR_AGAIN;
 }
 
 kvr_status kvri_helper_poll(kvr_session *s, uint64_t now_us) {
@@ -389,7 +409,7 @@ void kvri_helper_leave(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     if (has_job(s)) fail_job(s, KVR_ERR_STATE, "the board's own application stopped it");
     send_pending(s, now_us); /* best effort: a lead that does not hear it runs into its timeout */
-    c->holds = 0;
+    c->holds = c->holds_kv = 0;
     lead_of(s)->met = 0;
     lead_of(s)->pending = 0;
     if (drained(s)) c->state = KVRI_CHAIN_IDLE;

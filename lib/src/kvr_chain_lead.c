@@ -46,6 +46,7 @@ void kvri_lead_begin(kvr_session *s, uint64_t now_us, int again) {
     c->hello_epoch = c->epoch;
     h->rank = c->n_used;
     h->next_slot = 0;
+    h->next_window = 0;
     h->session = c->session;
     h->epoch = c->epoch;
     kvri_handover_begin(h, &s->parts, s->model->info.n_layers);
@@ -100,10 +101,11 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     if (what == KVRI_SEND_JOB) {
         const uint32_t first = p->cut[rank], count = p->cut[rank + 1] - first;
         const char *next = rank + 1 == c->n_used ? c->own_address : address_of(s, c->board_at[rank + 1]);
+        const uint32_t next_window = rank + 1 == c->n_used ? 0 : peer_of(s, rank + 1)->hello.kv_window;
         const uint32_t flags = (s->trace.cap > 0 ? KVRI_JOB_TRACED : 0) | (c->handover.ring ? KVRI_JOB_RING : 0) |
                                (s->square ? KVRI_JOB_SQUARE : 0);
         kind = KVRI_FRAME_JOB;
-        n = kvri_job_put(rank, p->n_boards, flags, next, p->cut, s->parts.tokens + first, count, payload);
+        n = kvri_job_put(rank, p->n_boards, flags, next_window, next, p->cut, s->parts.tokens + first, count, payload);
     }
     /* HELLO tells a board by which number it answers until a JOB gives it a rank; all else carries the lead's */
     return kvri_chain_send(s, board, kind, kind == KVRI_FRAME_HELLO ? board : c->n_used, bytes, n);
@@ -176,7 +178,9 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
         return board_failed(s, board, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
                             address_of(s, board));
     case KVR_ERR_PEER_KV:
-        return board_failed(s, board, KVR_ERR_PEER_KV, "start all boards with the same KV type and frame_tokens; another is at",
+        return board_failed(s, board, KVR_ERR_PEER_KV,
+                            "start all boards with the same types of keys and values (cached, on the wire) and "
+                            "frame_tokens; another is at",
                             address_of(s, board));
     default: break;
     }
@@ -359,6 +363,9 @@ static kvr_status check_limits(kvr_session *s) {
     for (uint32_t r = 0; r < c->n_used; r++) {
         const kvri_hello *h = &peer_of(s, r)->hello;
         const uint32_t end = c->handover.ring ? p->cut[p->n_boards] : p->cut[r + 1], board = c->board_at[r];
+        if (c->handover.ring && h->kv_window != 0)
+            return board_failed(s, board, KVR_ERR_PEER_CTX, "TSP wants all layers' keys and values; --kv-window is given at",
+                                address_of(s, board));
         if (end > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
             return board_failed(s, board, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
                                 address_of(s, board));

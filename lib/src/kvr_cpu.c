@@ -9,6 +9,7 @@
 #include "kvr_checked.h"
 #include "kvr_dtype.h"
 #include "kvr_error.h"
+#include "kvr_q8.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,7 +22,7 @@ typedef struct cpu_state {
     kvr_tensor_desc *tensors;
     const uint8_t **places; /* [n_tensors] where each tensor lies: file, or this memory */
     uint8_t *kv, *work;     /* all KV tensors, all WORK tensors, back to back */
-    float *row;             /* [widest matrix or vector] one dequantised weight row, or a row less its mean */
+    float *row;             /* [widest matrix, vector or key] one dequantised weight row, a row less its mean, a rounded key */
     float *keys, *values;   /* [KEY_BLOCK][D] */
     float *scores;          /* [KEY_BLOCK] */
     float *row_max, *row_sum; /* [batch][H/G] */
@@ -48,7 +49,7 @@ static cpu_parts sum_parts(const kvr_backend_need *need) {
         const kvr_tensor_desc *t = &need->tensors[i];
         uint64_t *sum = t->role == KVR_ROLE_KV ? &p.kv_bytes : t->role == KVR_ROLE_WORK ? &p.work_bytes : NULL;
         if (sum != NULL && !kvri_add(*sum, padded(t->bytes, &p.overflow), sum)) p.overflow = 1;
-        if (sum == NULL && t->cols > p.widest) p.widest = t->cols;
+        if ((sum == NULL || t->role == KVR_ROLE_KV) && t->cols > p.widest) p.widest = t->cols;
     }
     return p;
 }
@@ -258,7 +259,10 @@ static kvr_status cpu_store(void *user, kvr_view dst, kvr_view src, uint32_t row
     const size_t row_bytes = (size_t)kvr_dtype_row_bytes(d->dtype, d->cols);
     const float *x = work_rows(s, src); /* [rows][cols] */
     uint8_t *out = (uint8_t *)(uintptr_t)any_rows(s, dst.tensor, dst.row);
-    for (uint32_t t = 0; t < rows; t++, x += d->cols, out += row_bytes) kvri_dtype_from_f32(d->dtype, x, d->cols, out);
+    for (uint32_t t = 0; t < rows; t++, x += d->cols, out += row_bytes) {
+        if (s->need.kv_8bit) kvri_q8_round(memcpy(s->row, x, d->cols * sizeof *x), d->cols);
+        kvri_dtype_from_f32(d->dtype, s->need.kv_8bit ? s->row : x, d->cols, out);
+    }
     return KVR_OK;
 }
 

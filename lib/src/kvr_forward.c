@@ -143,7 +143,7 @@ static kvr_status step_read(kvri_forward *f, const kvri_compute *c, kvri_forward
 }
 
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
-                             int has_prefix, kvri_forward_news *out) {
+                             int may_go, kvri_forward_news *out) {
     kvr_status status = KVR_END;
     memset(out, 0, sizeof *out);
     out->kv_of_layer = -1;
@@ -151,9 +151,9 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
     switch (f->stage) {
     case KVRI_FWD_IDLE: return KVR_END;
     case KVRI_FWD_EMBED: status = step_embed(f, c, plan, parts); break;
-    case KVRI_FWD_KV: status = step_kv(f, c, plan, parts, out); break;
+    case KVRI_FWD_KV: status = may_go || f->at > 0 ? step_kv(f, c, plan, parts, out) : KVR_AGAIN; break;
     case KVRI_FWD_PREFIX:
-        if (!has_prefix) {
+        if (!may_go) {
             KVRI_TRY(mark_dry(f, c, parts));
             return KVR_AGAIN;
         }
@@ -173,10 +173,16 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
     return status;
 }
 
+uint32_t kvri_forward_done_layers(const kvri_forward *f) {
+    for (uint32_t back = (uint32_t)kvri_min(KVRI_PACE, f->layer); back > 0; back--)
+        if (f->pace[(f->layer - back) % KVRI_PACE] != 0) return f->layer - back;
+    return f->layer;
+}
+
 kvr_fence kvri_forward_fence(const kvri_forward *f) {
     if (f->stage == KVRI_FWD_READ) return f->logits_fence;
-    if (f->stage == KVRI_FWD_KV && f->at == 0) return f->pace[f->layer % KVRI_PACE];
-    if (f->stage != KVRI_FWD_HEAD && f->stage != KVRI_FWD_PREFIX) return 0;
+    if (f->stage == KVRI_FWD_KV && f->at == 0 && f->pace[f->layer % KVRI_PACE] != 0) return f->pace[f->layer % KVRI_PACE];
+    if (f->stage != KVRI_FWD_HEAD && f->stage != KVRI_FWD_PREFIX && (f->stage != KVRI_FWD_KV || f->at > 0)) return 0;
     for (uint32_t i = 0; i < KVRI_PACE; i++)
         if (f->pace[i] != 0) return f->pace[i];
     return f->dry_fence;

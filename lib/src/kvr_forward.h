@@ -48,10 +48,12 @@ typedef struct kvri_forward_news {
 
 /* read_from starts at the first token for KVRI_GOAL_ALL and may be raised before the first step. */
 void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal);
-/* has_prefix: what the chunk wants of others' keys and values of layer f->layer is in the cache.
- * KVR_OK: a step was made; KVR_AGAIN: waits for the device or the prefix; KVR_END: the chunk is done. */
+/* may_go: in stage PREFIX, others' keys and values of layer f->layer that the chunk wants are in the cache; in stage KV, the
+ * layer has a place there. KVR_OK: a step was made; KVR_AGAIN: waits for that or the device; KVR_END: the chunk is done. */
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
-                             int has_prefix, kvri_forward_news *out);
+                             int may_go, kvri_forward_news *out);
+/* Layers that the device has finished, as far as it was asked. */
+uint32_t kvri_forward_done_layers(const kvri_forward *f);
 /* A fence that a waiting forward waits for, or wants to see done in time; 0 = none (it waits for the prefix, or works). */
 kvr_fence kvri_forward_fence(const kvri_forward *f);
 /* Gives up the work under way, before drain: asks for a sign that everything enqueued so far has run. Without it keys

@@ -93,19 +93,21 @@ static kvr_status get_text(const uint8_t *p, char *out, uint32_t cap) {
 }
 
 uint32_t kvri_hello_put(const kvri_hello *h, uint8_t *p) {
-    const uint32_t words[5] = {h->kv_dtype, h->frame_tokens, h->ctx_tokens, h->chunk_tokens, h->max_boards};
+    const uint32_t words[KVRI_HELLO_WORDS] = {h->kv_dtype,   h->wire_kv,      h->frame_tokens,
+                                              h->ctx_tokens, h->chunk_tokens, h->max_boards, h->kv_window};
     put64(p, h->fingerprint);
-    for (uint32_t i = 0; i < 5; i++) put32(p + 8 + 4 * i, words[i]);
-    put_text(p + 28, h->address, KVR_ADDRESS_CAP);
+    for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) put32(p + 8 + 4 * i, words[i]);
+    put_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
     return KVRI_HELLO_BYTES;
 }
 
 kvr_status kvri_hello_get(const uint8_t *p, uint32_t n, kvri_hello *h) {
     if (n != KVRI_HELLO_BYTES) return KVR_ERR_FRAME;
-    uint32_t *const words[5] = {&h->kv_dtype, &h->frame_tokens, &h->ctx_tokens, &h->chunk_tokens, &h->max_boards};
+    uint32_t *const words[KVRI_HELLO_WORDS] = {&h->kv_dtype,   &h->wire_kv,      &h->frame_tokens,
+                                               &h->ctx_tokens, &h->chunk_tokens, &h->max_boards, &h->kv_window};
     h->fingerprint = kvri_le64(p);
-    for (uint32_t i = 0; i < 5; i++) *words[i] = kvri_le32(p + 8 + 4 * i);
-    return get_text(p + 28, h->address, KVR_ADDRESS_CAP);
+    for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) *words[i] = kvri_le32(p + 8 + 4 * i);
+    return get_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
 }
 
 uint32_t kvri_report_put(const kvri_report *r, uint8_t *p) {
@@ -128,12 +130,13 @@ kvr_status kvri_report_get(const uint8_t *p, uint32_t n, kvri_report *r) {
     return get_text(p + 12, r->text, KVRI_REPORT_TEXT);
 }
 
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, const char *next, const uint32_t *cuts,
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next, const uint32_t *cuts,
                       const int32_t *ids, uint32_t n_ids, uint8_t *p) {
     put32(p, rank);
     put32(p + 4, n_boards);
     put32(p + 8, flags);
-    put_text(p + 12, next, KVR_ADDRESS_CAP);
+    put32(p + 12, next_window);
+    put_text(p + 16, next, KVR_ADDRESS_CAP);
     uint8_t *at = p + KVRI_JOB_FIXED;
     for (uint32_t i = 0; i <= n_boards; i++, at += 4) put32(at, cuts[i]);
     for (uint32_t i = 0; i < n_ids; i++, at += 4) put32(at, (uint32_t)ids[i]);
@@ -145,6 +148,7 @@ kvr_status kvri_job_get(const uint8_t *p, uint32_t n, kvri_job *j) {
     j->rank = kvri_le32(p);
     j->n_boards = kvri_le32(p + 4);
     j->flags = kvri_le32(p + 8);
+    j->next_window = kvri_le32(p + 12);
     if (j->n_boards < 2 || j->n_boards > KVR_MAX_BOARDS || j->rank >= j->n_boards - 1) return KVR_ERR_FRAME;
     const uint32_t cut_bytes = 4 * (j->n_boards + 1);
     const uint32_t rest = n - KVRI_JOB_FIXED;
@@ -152,7 +156,7 @@ kvr_status kvri_job_get(const uint8_t *p, uint32_t n, kvri_job *j) {
     j->cuts = p + KVRI_JOB_FIXED;
     j->ids = j->cuts + cut_bytes;
     j->n_ids = (rest - cut_bytes) / 4;
-    return get_text(p + 12, j->next, KVR_ADDRESS_CAP);
+    return get_text(p + 16, j->next, KVR_ADDRESS_CAP);
 }
 
 uint32_t kvri_spans_put(const kvri_spans *head, const kvr_span *spans, uint32_t n_spans, uint8_t *p) {

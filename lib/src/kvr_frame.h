@@ -38,14 +38,16 @@ typedef struct kvri_frame {
     uint64_t clock_us; /* when it was sent */
 } kvri_frame;
 
-/* Who a board is. A chain needs all but address, chunk_tokens and ctx_tokens to be equal. */
+/* Who a board is. A chain needs the first four to be equal. */
 typedef struct kvri_hello {
     uint64_t fingerprint;
-    uint32_t kv_dtype, frame_tokens, ctx_tokens, chunk_tokens, max_boards;
+    uint32_t kv_dtype, wire_kv, frame_tokens, ctx_tokens, chunk_tokens, max_boards;
+    uint32_t kv_window; /* layers that it keeps at a time; 0 = all */
     char address[KVR_ADDRESS_CAP]; /* where the lead's inbox is reached; "" from a helper */
 } kvri_hello;
 
-#define KVRI_HELLO_BYTES (8u + 5u * 4u + KVR_ADDRESS_CAP)
+#define KVRI_HELLO_WORDS 7u
+#define KVRI_HELLO_BYTES (8u + 4u * KVRI_HELLO_WORDS + KVR_ADDRESS_CAP)
 
 typedef enum kvri_stage {
     KVRI_STAGE_REFUSED = 1, /* to HELLO or JOB: status says why */
@@ -74,12 +76,13 @@ typedef struct kvri_report {
 /* JOB: fixed part, then the cut points u32 [n_boards + 1], then the helper's own ids i32. */
 typedef struct kvri_job {
     uint32_t rank, n_boards, flags;
+    uint32_t next_window; /* layers that rank + 1 keeps at a time; 0 = all */
     char next[KVR_ADDRESS_CAP]; /* address of rank + 1 */
     const uint8_t *cuts, *ids;   /* inside the frame, unaligned */
     uint32_t n_ids;
 } kvri_job;
 
-#define KVRI_JOB_FIXED (12u + KVR_ADDRESS_CAP)
+#define KVRI_JOB_FIXED (16u + KVR_ADDRESS_CAP)
 
 uint64_t kvri_frame_check(const void *payload, uint64_t bytes);
 
@@ -96,7 +99,7 @@ uint32_t kvri_hello_put(const kvri_hello *hello, uint8_t *payload);
 kvr_status kvri_hello_get(const uint8_t *payload, uint32_t n, kvri_hello *out);
 uint32_t kvri_report_put(const kvri_report *report, uint8_t *payload);
 kvr_status kvri_report_get(const uint8_t *payload, uint32_t n, kvri_report *out);
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, const char *next, const uint32_t *cuts,
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next, const uint32_t *cuts,
                       const int32_t *ids, uint32_t n_ids, uint8_t *payload);
 kvr_status kvri_job_get(const uint8_t *payload, uint32_t n, kvri_job *out);
 

@@ -2,6 +2,7 @@
 
 #include "kvr_checked.h"
 #include "kvr_error.h"
+#include "kvr_q8.h"
 
 #include <string.h>
 
@@ -25,16 +26,52 @@ static uint32_t tokens_due(const kvri_handover *h) {
 void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers) {
     h->n_layers = n_layers;
     h->out_head = h->out_tail = 0;
-    h->oldest_tx = h->n_offered = 0;
+    h->oldest_tx = h->n_offered = h->released = 0;
+    h->n_open = h->next_window != 0 && h->next_window < n_layers ? h->next_window : n_layers;
+    memset(parts->sent_pieces, 0, (size_t)n_layers * sizeof *parts->sent_pieces);
     h->frames_in = h->frames_out = h->bytes_in = h->bytes_out = h->frames_dropped = 0;
     memset(h->tx, 0, sizeof h->tx);
     memset(parts->arrived, 0, (size_t)(n_layers * kvri_ceil_div(h->cap_pieces, 8)));
     memset(parts->arrived_tokens, 0, (size_t)n_layers * sizeof *parts->arrived_tokens);
 }
 
+/* Pieces of a layer that pass to the next board of a chain. */
+static uint32_t pieces_to_send(const kvri_handover *h) { return passes_on(h) ? h->partition.first_piece[h->rank + 1] : 0; }
+
+uint32_t kvri_handover_release(kvri_handover *h, const kvri_parts *parts, uint32_t done_layers) {
+    const uint32_t before = h->released;
+    while (h->released < done_layers && (h->ring || parts->sent_pieces[h->released] == pieces_to_send(h))) h->released++;
+    return h->released - before;
+}
+
+int kvri_handover_has_place(const kvri_handover *h, const kvri_ids *ids, uint32_t layer) {
+    return layer < h->released + ids->kv_layers;
+}
+
 /* A piece enters the outbox at most once per layer, so it never grows past n_layers * cap_pieces. */
 static void queue_piece(kvri_handover *h, const kvri_parts *parts, uint32_t layer, uint32_t piece) {
     parts->outbox[h->out_tail++] = layer << PIECE_BITS | piece;
+}
+
+static void queue_own(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
+        queue_piece(h, parts, layer, p);
+}
+
+static uint8_t *arrived_bits(const kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    return parts->arrived + layer * kvri_ceil_div(h->cap_pieces, 8);
+}
+
+/* A piece is out: it may have been the last one that kept a layer from being sent. */
+static void note_sent(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
+    parts->sent_pieces[layer]++;
+    while (h->n_open < h->n_layers && parts->sent_pieces[h->n_open - h->next_window] == pieces_to_send(h)) {
+        const uint32_t open = h->n_open++;
+        const uint8_t *bits = arrived_bits(h, parts, open);
+        for (uint32_t p = 0; p < h->partition.first_piece[h->rank]; p++)
+            if (bits[p / 8] >> (p & 7u) & 1u) queue_piece(h, parts, open, p);
+        if (h->n_offered > open) queue_own(h, parts, open);
+    }
 }
 
 /* A few layers share a mark; one that is set again before all pieces are out only makes them wait longer. */
@@ -44,8 +81,7 @@ kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, u
     const kvr_backend *b = env->compute->backend;
     h->n_offered++;
     if (!passes_on(h)) return KVR_OK;
-    for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
-        queue_piece(h, env->parts, layer, p);
+    if (layer < h->n_open) queue_own(h, env->parts, layer);
     return b->mark != NULL ? b->mark(b->user, mark_of(layer)) : KVR_OK;
 }
 
@@ -55,38 +91,50 @@ static kvr_mark ready_after(const kvri_handover *h, const kvr_backend *b, uint32
     return b->mark != NULL ? mark_of(layer) : KVR_AFTER_ALL;
 }
 
-static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, const uint8_t *bytes, uint32_t payload) {
+static kvr_status send_next(kvri_handover *h, const kvri_handover_env *env, uint32_t layer, const uint8_t *bytes,
+                            uint32_t payload) {
     const size_t n = (size_t)KVRI_FRAME_HEADER + payload;
     const kvr_status status = env->link->send(env->link->user, h->next_slot, bytes, n);
     if (status != KVR_OK) return status;
     h->frames_out++;
     h->bytes_out += n;
+    note_sent(h, env->parts, layer);
     return KVR_OK;
+}
+
+static uint32_t payload_bytes(const kvri_handover *h, uint32_t count) { return 2u * count * h->wire_row_bytes; }
+
+/* Numbers in a frame's keys and values. */
+static uint32_t elements(const kvri_handover *h, uint32_t count) {
+    return 2u * count * (uint32_t)(h->kv_row_bytes / kvr_dtype_row_bytes(h->kv_dtype, 1));
 }
 
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
                                 uint8_t *bytes) {
     const uint32_t piece = kvri_partition_find(&h->partition, frame->first, frame->count);
-    if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->kv_dtype ||
+    if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->wire_kv ||
         piece == UINT32_MAX || is_of(h, piece, h->rank) ||
         (!h->ring && piece >= h->partition.first_piece[h->rank]) ||
-        frame->payload_bytes != 2ull * frame->count * h->kv_row_bytes)
+        frame->payload_bytes != 2ull * frame->count * h->wire_row_bytes)
         return KVR_ERR_FRAME;
-    uint8_t *bits = env->parts->arrived + frame->layer * kvri_ceil_div(h->cap_pieces, 8) + piece / 8;
+    uint8_t *bits = arrived_bits(h, env->parts, frame->layer) + piece / 8;
     const uint8_t bit = (uint8_t)(1u << (piece & 7u));
     if (*bits & bit) return KVR_ERR_FRAME;
+    if (!kvri_handover_has_place(h, &env->compute->ids, frame->layer)) return KVR_AGAIN;
 
-    if (passes_on(h) && !(h->ring && is_of(h, piece, next_rank(h)))) { /* cut-through: relay before the local copy */
+    /* cut-through: relay before the local copy; a layer that may not be sent yet is relayed when it may */
+    if (passes_on(h) && frame->layer < h->n_open && !(h->ring && is_of(h, piece, next_rank(h)))) {
         kvri_frame relay = *frame;
         relay.rank = h->rank;
         relay.clock_us = env->now_us;
         kvri_frame_restamp(&relay, bytes);
-        const kvr_status sent = send_next(h, env, bytes, frame->payload_bytes);
+        const kvr_status sent = send_next(h, env, frame->layer, bytes, frame->payload_bytes);
         if (sent == KVR_AGAIN) queue_piece(h, env->parts, frame->layer, piece);
         else if (sent != KVR_OK) return sent;
     }
     const kvr_backend *b = env->compute->backend;
     const kvri_ids *ids = &env->compute->ids;
+    if (h->wire_kv != h->kv_dtype) kvri_q8_unpack(h->kv_dtype, bytes + KVRI_FRAME_HEADER, elements(h, frame->count));
     const uint8_t *keys = bytes + KVRI_FRAME_HEADER;
     const uint8_t *values = keys + (size_t)frame->count * h->kv_row_bytes;
     const kvr_view k = {kvri_keys(ids, frame->layer), frame->first};
@@ -101,8 +149,6 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
                        env->now_us);
     return KVR_OK;
 }
-
-static uint32_t payload_bytes(const kvri_handover *h, uint32_t count) { return 2u * count * h->kv_row_bytes; }
 
 /* Starts to read the next queued piece back into a free buffer. */
 static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
@@ -154,13 +200,15 @@ static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32
         f.layer = tx->layer;
         f.first = first;
         f.count = count;
-        f.dtype = h->kv_dtype;
+        f.dtype = h->wire_kv;
         f.payload_bytes = payload_bytes(h, count);
         f.clock_us = env->now_us;
+        if (h->wire_kv != h->kv_dtype)
+            kvri_q8_pack(h->kv_dtype, env->parts->tx[slot] + KVRI_FRAME_HEADER, elements(h, count));
         kvri_frame_seal(&f, env->parts->tx[slot]);
         tx->busy = 2;
     }
-    KVRI_TRY(send_next(h, env, env->parts->tx[slot], payload_bytes(h, count)));
+    KVRI_TRY(send_next(h, env, tx->layer, env->parts->tx[slot], payload_bytes(h, count)));
     tx->busy = 0;
     return KVR_OK;
 }

@@ -23,9 +23,16 @@ typedef struct kvri_tx {
 typedef struct kvri_handover {
     kvri_partition partition;
     uint32_t rank, n_layers, kv_dtype, kv_row_bytes;
+    uint32_t wire_kv, wire_row_bytes; /* the same of frames */
     int ring;           /* TSP: everyone's keys and values go round to everyone; else each rank's to all later ones */
     uint32_t next_slot; /* of the link: the board after this one */
-    uint32_t n_offered; /* layers whose own keys and values were queued */
+    uint32_t n_offered; /* layers whose own keys and values were queued, or wait for their layer to be open */
+    /* Windows of layers. This board takes a layer's pieces when the layer that had their place before is released; the next
+     * one is sent a layer's pieces when all those of the layer that had their place there are out: so what it waits for is
+     * never behind what it cannot take. */
+    uint32_t released;    /* layers that this board is through with */
+    uint32_t next_window; /* layers that the next board keeps; 0 = all */
+    uint32_t n_open;      /* layers that may be sent */
     uint32_t cap_pieces;
     uint64_t session;
     uint32_t epoch;
@@ -47,11 +54,15 @@ void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_l
 /* Own keys and values of a layer have just been enqueued: mark the place, queue their pieces for the next rank. */
 kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, uint32_t layer);
 /* A KV frame of this session and epoch. frame bytes: the whole frame, its header is restamped for the relay.
- * KVR_OK, or KVR_ERR_FRAME: not a piece of this job, a wrong size or type, or there already. */
+ * KVR_OK, KVR_AGAIN: its layer has no place yet, nothing was done; KVR_ERR_FRAME: not a piece of this job, a wrong size or type, or there already. */
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
                                 uint8_t *bytes);
 /* Moves the outbox on. KVR_OK: something moved; KVR_AGAIN: nothing to move now. */
 kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env);
+/* Frees the places of layers below done_layers whose pieces are all out; returns of how many. */
+uint32_t kvri_handover_release(kvri_handover *h, const kvri_parts *parts, uint32_t done_layers);
+/* 1: the cache has a place for a layer. */
+int kvri_handover_has_place(const kvri_handover *h, const kvri_ids *ids, uint32_t layer);
 /* 1: the keys and values of others that a layer's attention wants are here. In a ring that is everybody's, and this board
  * has handed on its part (a blocking collective is the barrier of TSP). */
 int kvri_handover_has_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer);

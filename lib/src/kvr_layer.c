@@ -11,12 +11,12 @@
 #define B (c->backend)
 #define U (c->backend->user)
 
-void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_backend *backend) {
+void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_plan *plan, const kvr_backend *backend) {
     c->backend = backend;
     c->info = &model->info;
     c->traits = &model->traits;
     c->weights = &model->weights;
-    c->ids = kvri_layout_ids(model);
+    c->ids = kvri_layout_ids(model, plan);
     for (uint32_t set = 0; set < KVRI_ROPE_SETS; set++) {
         c->rope[set].freq = c->ids.freq + (set < c->ids.n_freq ? set : 0);
         c->rope[set].dims = model->info.rope_dims;

@@ -27,7 +27,7 @@ typedef struct kvri_rows {
     uint32_t square_tokens; /* TSP: compute the products of all so many keys, masked or not; 0 = only those that count */
 } kvri_rows;
 
-void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_backend *backend);
+void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_plan *plan, const kvr_backend *backend);
 
 kvr_status kvri_layer_embed(const kvri_compute *c, const kvri_rows *r, const int32_t *ids);
 /* First half: keys and values of these tokens are in the cache afterwards. */

@@ -10,13 +10,14 @@
 
 typedef char kvri_room_for_work[(KVRI_WORK_COUNT + KVRI_ROPE_SETS <= 16) ? 1 : -1]; /* KVRI_SESSION_TENSORS */
 
-kvri_ids kvri_layout_ids(const kvr_model *model) {
+kvri_ids kvri_layout_ids(const kvr_model *model, const kvr_plan *plan) {
     kvri_ids ids;
     ids.freq = model->n_weights;
     ids.n_freq = model->traits.local_rope_base != 0.0f ? KVRI_ROPE_SETS : 1;
     ids.work = ids.freq + ids.n_freq;
     ids.kv = ids.work + (uint32_t)KVRI_WORK_COUNT;
-    ids.count = ids.kv + 2 * model->info.n_layers;
+    ids.kv_layers = plan->kv_window_layers;
+    ids.count = ids.kv + 2 * ids.kv_layers;
     return ids;
 }
 
@@ -35,7 +36,7 @@ static kvr_status set_tensor(kvr_tensor_desc *t, kvr_tensor_role role, uint32_t 
 
 kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const float *freq, kvr_backend_need *out) {
     const kvr_model_info *info = &model->info;
-    const kvri_ids ids = kvri_layout_ids(model);
+    const kvri_ids ids = kvri_layout_ids(model, plan);
     const uint64_t ONE = 1, M = info->model_dim, F = info->ffn_dim, V = info->n_vocab;
     const uint64_t B = plan->batch_tokens, C = plan->chunk_tokens;
     const uint64_t BG = model->weights.at[KVRI_FFN_GATE] != KVR_NO_TENSOR ? B : 1;
@@ -65,6 +66,7 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
     out->n_heads = info->n_heads;
     out->n_kv_heads = info->n_kv_heads;
     out->head_dim = info->head_dim;
+    out->kv_8bit = plan->wire_kv == KVR_DTYPE_Q8_0;
     return status;
 }
 
@@ -101,6 +103,7 @@ kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uin
     out_bytes->link = since(carve, &mark);
     p.arrived = kvri_carve_take(carve, chain ? L : 0, kvri_ceil_div(pieces, 8));
     p.arrived_tokens = kvri_carve_take(carve, chain ? L : 0, sizeof *p.arrived_tokens);
+    p.sent_pieces = kvri_carve_take(carve, chain ? L : 0, sizeof *p.sent_pieces);
     p.outbox = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *p.outbox);
     p.addresses = kvri_carve_take(carve, chain ? plan->max_boards : 0, KVR_ADDRESS_CAP);
     out_bytes->chain = since(carve, &mark);

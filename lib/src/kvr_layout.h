@@ -29,17 +29,20 @@ typedef enum kvri_work_tensor {
     KVRI_WORK_COUNT
 } kvri_work_tensor;
 
-/* Numbering of device tensors: weights, rope frequencies, activations, then K and V of layer 0, 1, ... */
+/* Numbering of device tensors: weights, rope frequencies, activations, then K and V of kv_layers layers, which layers beyond
+ * take over in turn. */
 typedef struct kvri_ids {
-    uint32_t freq, n_freq, work, kv, count;
+    uint32_t freq, n_freq, work, kv, kv_layers, count;
 } kvri_ids;
 
 static inline kvr_view kvri_work(const kvri_ids *ids, kvri_work_tensor which, uint32_t row) {
     const kvr_view v = {ids->work + (uint32_t)which, row};
     return v;
 }
-static inline uint32_t kvri_keys(const kvri_ids *ids, uint32_t layer) { return ids->kv + 2 * layer; }
-static inline uint32_t kvri_values(const kvri_ids *ids, uint32_t layer) { return ids->kv + 2 * layer + 1; }
+static inline uint32_t kvri_keys(const kvri_ids *ids, uint32_t layer) {
+    return ids->kv + 2 * (layer % ids->kv_layers);
+}
+static inline uint32_t kvri_values(const kvri_ids *ids, uint32_t layer) { return kvri_keys(ids, layer) + 1; }
 
 #define KVRI_TX_SLOTS 2u /* frames being read back or waiting for the link */
 #define KVRI_PACE 2u     /* layers that may be enqueued ahead of the device */
@@ -56,6 +59,7 @@ typedef struct kvri_parts {
     uint8_t *tx[KVRI_TX_SLOTS];   /* [frame_bytes] each */
     uint8_t *arrived;             /* [L][ceil(max_pieces/8)] bits */
     uint32_t *arrived_tokens;     /* [L] */
+    uint32_t *sent_pieces;        /* [L] */
     uint32_t *outbox;             /* [L * max_pieces] */
     char *addresses;              /* [max_boards][KVR_ADDRESS_CAP] */
     void *backend_mem;
@@ -63,7 +67,7 @@ typedef struct kvri_parts {
 
 /* What the backend is asked for, in the tensor list that lies in the model's memory (so the plan needs none of its
  * own; the list is valid until the next call on the same model). freq may be NULL while measuring. NOMEM on overflow. */
-kvri_ids kvri_layout_ids(const kvr_model *model);
+kvri_ids kvri_layout_ids(const kvr_model *model, const kvr_plan *plan);
 kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const float *freq, kvr_backend_need *out);
 
 /* Bytes of each group of parts, for the plan's rows. */

@@ -1,11 +1,13 @@
 #include "kvr/kvr_plan.h"
 
+#include "kvr_checked.h"
 #include "kvr_dtype.h"
 #include "kvr_checked.h"
 #include "kvr_error.h"
 #include "kvr_frame.h"
 #include "kvr_layout.h"
 #include "kvr_plan_core.h"
+#include "kvr_q8.h"
 
 #include <string.h>
 
@@ -54,6 +56,13 @@ static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, c
     p->kv_dtype = c.kv_dtype == KVR_KV_F32 ? KVR_DTYPE_F32 : KVR_DTYPE_F16;
     if (c.kv_dtype != 0 && c.kv_dtype != KVR_DTYPE_F16 && c.kv_dtype != KVR_KV_F32)
         return out_of_range(error, "kv_dtype must be F16 or KVR_KV_F32", KVR_DTYPE_F16, c.kv_dtype);
+    p->wire_kv = c.wire_kv == KVR_DTYPE_Q8_0 ? KVR_DTYPE_Q8_0 : p->kv_dtype;
+    if (c.wire_kv != 0 && c.wire_kv != KVR_DTYPE_Q8_0 && (c.wire_kv == KVR_KV_F32 ? KVR_DTYPE_F32 : c.wire_kv) != p->kv_dtype)
+        return out_of_range(error, "wire_kv must be Q8_0 or the type of the cache", KVR_DTYPE_Q8_0, c.wire_kv);
+    if (p->wire_kv == KVR_DTYPE_Q8_0 && info->n_kv_heads * info->head_dim % KVRI_Q8_BLOCK != 0)
+        return kvri_fail_n(error, KVR_ERR_UNSUPPORTED, MODULE, "wire_kv Q8_0 wants keys of a multiple of 32 numbers",
+                           KVRI_Q8_BLOCK, info->n_kv_heads * info->head_dim);
+    p->kv_window_layers = (uint32_t)kvri_min(or_default(c.kv_window_layers, info->n_layers), info->n_layers);
     if (p->ctx_tokens > MAX_CTX_TOKENS) return out_of_range(error, "ctx_tokens too large", MAX_CTX_TOKENS, p->ctx_tokens);
     if (p->chunk_tokens > p->ctx_tokens)
         return out_of_range(error, "chunk_tokens larger than ctx_tokens", p->ctx_tokens, p->chunk_tokens);

@@ -57,13 +57,15 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     s->backend = *backend;
     s->port = *port;
     s->parts = parts;
-    kvri_compute_init(&s->compute, model, &s->backend);
+    kvri_compute_init(&s->compute, model, &s->plan, &s->backend);
     s->compute.trace = &s->trace;
     s->trace.port = &s->port;
     s->failed_rank = -1;
     kvri_handover *h = &s->chain.handover;
     h->kv_dtype = plan.kv_dtype;
     h->kv_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
+    h->wire_kv = plan.wire_kv;
+    h->wire_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.wire_kv, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
     h->cap_pieces = kvri_layout_max_pieces(&plan);
     *out_session = s;
     return KVR_OK;
@@ -126,7 +128,7 @@ kvr_status kvr_session_serve(kvr_session *s) {
     c->state = KVRI_CHAIN_IDLE;
     c->session = 0;
     c->epoch = 0;
-    c->holds = 0;
+    c->holds = c->holds_kv = 0;
     c->refusal.status = KVR_OK;
     c->role = KVRI_HELPER;
     s->n_cached = 0; /* jobs overwrite the cache */
@@ -148,6 +150,9 @@ static kvr_status refuse(kvr_session *s, kvr_status status, const char *text, ui
 
 static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_boards) {
     const uint32_t n_vocab = s->model->info.n_vocab;
+    if (s->plan.kv_window_layers < s->model->info.n_layers)
+        return refuse(s, KVR_ERR_ARG, "a session that keeps a window of layers (kv_window_layers) can only serve",
+                      s->model->info.n_layers, s->plan.kv_window_layers);
     if (p->ids == NULL || p->n_ids == 0) return refuse(s, KVR_ERR_ARG, "an empty prompt", 0, 0);
     if (p->n_ids > s->plan.ctx_tokens)
         return refuse(s, KVR_ERR_CTX_FULL, "the prompt is longer than the context: raise ctx_tokens or shorten it",
@@ -301,9 +306,9 @@ static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) 
     kvri_forward *f = &s->forward;
     kvri_forward_news news;
     const int shared = s->stats.n_boards > 1 && s->phase == KVRI_PHASE_PREFILL; /* else everything before is ours */
-    const int has_prefix =
-        f->stage == KVRI_FWD_PREFIX && (!shared || kvri_handover_has_prefix(&s->chain.handover, &s->parts, f->layer));
-    kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, has_prefix, &news);
+    const int may_go =
+        f->stage != KVRI_FWD_PREFIX || !shared || kvri_handover_has_prefix(&s->chain.handover, &s->parts, f->layer);
+    kvr_status status = kvri_forward_step(f, &s->compute, &s->plan, &s->parts, may_go, &news);
     if (status >= 0 && shared && news.kv_of_layer >= 0) {
         const kvri_handover_env env = kvri_chain_env(s, now_us);
         const kvr_status offered = kvri_handover_offer(&s->chain.handover, &env, (uint32_t)news.kv_of_layer);
@@ -463,7 +468,8 @@ void kvr_session_idle(kvr_session *s, uint64_t max_us) {
         s->backend.wait(s->backend.user, fence);
         return;
     }
-    const int device = fence != 0 || kvri_handover_reading(&c->handover);
+    /* while a frame is held the inbox is not empty: nothing to wait for there */
+    const int device = fence != 0 || kvri_handover_reading(&c->handover) || c->holds_kv;
     if (network && !device && c->link.wait != NULL) {
         c->link.wait(c->link.user, kvri_min(max_us, kvri_lead_probes(s) ? PROBE_IDLE_US : LONGEST_IDLE_US));
     } else if (s->port.idle != NULL) {

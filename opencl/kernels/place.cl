@@ -8,12 +8,23 @@ static void KV(convert)(global const float *from, global KVT *to, uint i, uint e
     for (; i < end; i++) KV_STORE(from[i], i, to);
 }
 
-/* dst[t] = src[t]. Work-item: KVR_CHUNK columns of one row. */
-kernel void KV(store)(global const float *src, uint src_row, global KVT *dst, uint dst_row, uint cols, uint rows) {
+/* dst[t] = src[t], of 8 bits before when eight_bits. Work-item: KVR_CHUNK columns of one row. */
+kernel void KV(store)(global const float *src, uint src_row, global KVT *dst, uint dst_row, uint cols, uint rows,
+                      uint eight_bits) {
     const uint t = (uint)get_global_id(1);
-    const uint i = (uint)get_global_id(0) * KVR_CHUNK;
+    uint i = (uint)get_global_id(0) * KVR_CHUNK;
     if (t >= rows || i >= cols) return;
-    KV(convert)(src + (size_t)(src_row + t) * cols, dst + (size_t)(dst_row + t) * cols, i, min(i + KVR_CHUNK, cols));
+    const uint end = min(i + KVR_CHUNK, cols);
+    global const float *from = src + (size_t)(src_row + t) * cols;
+    global KVT *to = dst + (size_t)(dst_row + t) * cols;
+    for (; eight_bits && i < end; i += 32u) {
+        const float16 lo = vload16(0, from + i);
+        const float16 hi = vload16(1, from + i);
+        const int e = exponent_8bit(lo, hi);
+        KV_STORE16(round_8bit(lo, e), to + i);
+        KV_STORE16(round_8bit(hi, e), to + i + 16u);
+    }
+    KV(convert)(from, to, i, end);
 }
 
 /*

@@ -188,3 +188,19 @@ kernel void attention_merge(global const float *partial, uint stats_at, uint spl
         quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h * KVR_D, (h + 1u) * KVR_D, H * KVR_D, bytes, scales,
                      block_sums);
 }
+
+/* The scale's exponent of 32 values that are rounded to 8 bits: kvr_q8.c has the same arithmetic. */
+static int exponent_8bit(float16 lo, float16 hi) {
+    float16 m = fmax(fabs(lo), fabs(hi));
+    const float8 m8 = fmax(m.lo, m.hi);
+    const float4 m4 = fmax(m8.lo, m8.hi);
+    const float2 m2 = fmax(m4.lo, m4.hi);
+    const uint bits = as_uint(fmax(m2.x, m2.y));
+    const int e = (int)(bits >> 23) - 133 + ((bits & 0x7fffffu) >= 0x7f0000u ? 1 : 0);
+    return clamp(e, -24, 9);
+}
+
+static float16 round_8bit(float16 x, int e) {
+    const float16 q = fmin(fmax(rint(x * as_float((uint)(127 - e) << 23)), -127.0f), 127.0f);
+    return convert_float16(convert_int16(q)) * as_float((uint)(127 + e) << 23); /* whole numbers have no negative zero */
+}

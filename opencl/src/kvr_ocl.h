@@ -149,6 +149,7 @@ typedef struct kvri_ocl_session {
     uint32_t n_tensors;
     cl_mem scratch[KVRI_OCL_SCRATCHES];
     uint32_t batch_tokens, ctx_tokens, n_heads, n_kv_heads, head_dim;
+    uint32_t kv_8bit;
     int use_clblast;
     int from_cache;                      /* the program came from the binary cache */
     uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */

@@ -65,6 +65,8 @@ kvr_status kvri_ocl_memory_layout(const kvr_opencl *cl, const kvr_backend_need *
     if (need->head_dim == 0 || need->head_dim % 2 != 0 || need->head_dim > 1024)
         return kvri_fail_n(error, KVR_ERR_UNSUPPORTED, "opencl",
                            "head_dim must be even and at most 1024: use the reference backend", need->head_dim, 1024);
+    if (need->kv_8bit && need->n_kv_heads * need->head_dim % 32 != 0)
+        return kvri_fail(error, KVR_ERR_ARG, "opencl", "rows of keys of 8 bits are multiples of 32");
     int fits = 1;
     for (uint32_t i = 0; i < need->n_tensors; i++) {
         const kvr_tensor_desc *desc = &need->tensors[i];
@@ -114,6 +116,7 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
     session->n_heads = need->n_heads;
     session->n_kv_heads = need->n_kv_heads;
     session->head_dim = need->head_dim;
+    session->kv_8bit = need->kv_8bit;
     session->panel_tensor = need->n_tensors;
     session->quant_view.tensor = need->n_tensors;
     session->quant_cols = (uint32_t)(layout->scratch_bytes[KVRI_OCL_QUANT] / need->batch_tokens);

@@ -150,11 +150,23 @@ static kvr_status put_store(kvr_opencl *cl, kvr_view dst, kvr_view src, uint32_t
     kvri_ocl_call_view(&call, dst);
     kvri_ocl_call_u32(&call, tensor->cols);
     kvri_ocl_call_u32(&call, rows);
+    kvri_ocl_call_u32(&call, cl->session->kv_8bit);
     return kvri_ocl_call_run(&call, kvri_ceil_div(tensor->cols, CHUNK), rows, "store could not be enqueued");
+}
+
+/* One by one: 8 bits are rounded in blocks of 32 columns, which are not those that one rotation has at hand. */
+static kvr_status put_place_8bit(kvr_opencl *cl, const kvr_place *what, const kvr_rope *how, uint32_t rows,
+                                 uint32_t first_token) {
+    if (how->dims != 0 && what->q.tensor != KVR_NO_TENSOR)
+        KVRI_TRY(put_rope(cl, what->q, how, rows, what->n_heads, first_token));
+    if (how->dims != 0) KVRI_TRY(put_rope(cl, what->k, how, rows, what->n_kv_heads, first_token));
+    KVRI_TRY(put_store(cl, what->k_cache, what->k, rows));
+    return put_store(cl, what->v_cache, what->v, rows);
 }
 
 static kvr_status put_place(kvr_opencl *cl, const kvr_place *what, const kvr_rope *how, uint32_t rows,
                             uint32_t first_token) {
+    if (cl->session->kv_8bit) return put_place_8bit(cl, what, how, rows, first_token);
     const kvri_ocl_tensor *cache = tensor_of(cl, what->k_cache.tensor);
     const uint32_t pairs = how->dims / 2u;
     const uint32_t turns = pairs == 0 ? 1u : (uint32_t)kvri_ceil_div(pairs, 16);

@@ -17,6 +17,10 @@ chunks_longer_than_a_frame() {
     chain long 2 - 16 -d opencl
     chain long 3 129,128,44 16 -d opencl
 }
+keys_and_values_of_8_bits_on_the_wire() {
+    single small 150 16 -d opencl --wire-kv q8_0
+    chain small 3 - 16 -d opencl --wire-kv q8_0
+}
 the_baseline_tsp() {
     single short 123 16 -d opencl
     chain short 3 - 16 -d opencl --strategy tsp
@@ -25,5 +29,6 @@ the_baseline_tsp() {
 
 check a_few_partitions
 check chunks_longer_than_a_frame
+check keys_and_values_of_8_bits_on_the_wire
 check the_baseline_tsp
 finish

@@ -32,6 +32,26 @@ an_f32_cache() {
     chain wide 3 - 16 -d reference --kv f32
     chain wide 2 1,39 16 -d reference --kv f32
 }
+keys_and_values_of_8_bits_on_the_wire() {
+    single small 150 24 -d reference --wire-kv q8_0
+    chain small 3 - 24 -d reference --wire-kv q8_0
+    chain small 4 100,20,20,10 24 -d reference --wire-kv q8_0 --kv f16
+    single small 150 24 -d reference --wire-kv q8_0 --kv f32
+    chain small 3 - 24 -d reference --wire-kv q8_0 --kv f32
+    kvr eval -m "$STORIES" -d reference --ids 1,2 -n 1 --wire-kv f32
+    must_fail 1 "Q8_0 or the type of the cache"
+}
+helpers_with_a_window_of_layers() {
+    single long 301 24 -d reference --batch 64
+    for window in 1 2 4; do chain long 4 - 24 -d reference --batch 64 --kv-window $window; done
+    chain long 3 200,100,1 24 -d reference --batch 64 --kv-window 1 --wire-kv f16
+    for window in 1 5; do
+        kvr plan -m "$STORIES" -d reference -c 512 --kv-window $window
+        must_pass
+        awk '/^(session|device) +keys and values/ { print $(NF - 1) }' "$TMP/out" >"$TMP/window.$window"
+    done
+    [ $(($(cat "$TMP/window.1") * 5)) = "$(cat "$TMP/window.5")" ] || fail "the plan of one layer is not a fifth of five's"
+}
 more_boards_than_tokens_use_fewer() {
     single pair 2 8 -d reference
     chain pair 4 - 8 -d reference
@@ -58,6 +78,8 @@ check a_dozen_partitions_by_hand
 check chunks_of_one_token_each
 check chunks_longer_than_a_frame_and_a_batch
 check an_f32_cache
+check keys_and_values_of_8_bits_on_the_wire
+check helpers_with_a_window_of_layers
 check more_boards_than_tokens_use_fewer
 check every_strategy_gives_the_same_answer
 check text_is_the_same_too

@@ -123,7 +123,7 @@ static void put_hello(gguf_bytes *out, uint32_t mode, uint8_t rank, uint8_t epoc
     uint8_t payload[KVRI_HELLO_BYTES];
     kvri_hello hello;
     memset(&hello, 0, sizeof hello);
-    hello.kv_dtype = KVR_DTYPE_F16;
+    hello.kv_dtype = hello.wire_kv = KVR_DTYPE_F16;
     hello.frame_tokens = 2;
     hello.ctx_tokens = 32;
     hello.chunk_tokens = 32;
@@ -174,7 +174,7 @@ static void put_job(gguf_bytes *out, uint8_t epoch, uint32_t flags) {
     static const int32_t ids[3] = {3, 4, 5};
     uint8_t payload[KVRI_JOB_FIXED + 7 * 4];
     const uint8_t recipe[7] = {KVRI_FRAME_JOB, 2, epoch, 0, 0, 0, 0};
-    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, flags, "loop:2", cuts, ids, 3, payload));
+    put_entry(out, RECIPE, recipe, payload, kvri_job_put(1, 3, flags, 0, "loop:2", cuts, ids, 3, payload));
 }
 
 static void save_helper(void) {

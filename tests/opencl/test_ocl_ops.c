@@ -456,6 +456,45 @@ static void stored_keys_are_rounded_to_nearest_even(void **state) {
     rig_close(&r);
 }
 
+/* Of 8 bits: exactly what the reference backend makes of them, on every device. */
+static void stored_keys_of_8_bits_are_the_same_everywhere(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    const uint32_t cols = 320;
+    rig r;
+    float x[5 * 320];
+    uint16_t half[7 * 320];
+    uint16_t first_half[7 * 320] = {0};
+    float whole[7 * 320];
+    rig_begin(&r, 5, 7, 32, 32, 10);
+    r.need.kv_8bit = 1;
+    const uint32_t work = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 5, cols);
+    const uint32_t kv16 = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 7, cols);
+    const uint32_t kv32 = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F32, 7, cols);
+    rig_open(&r, NULL);
+    for (int e = -30; e < 18; e += 4) {
+        rig_fill(x, 5 * cols, (uint64_t)(e + 31));
+        for (uint32_t i = 0; i < 5 * cols; i++) x[i] = ldexpf(x[i], e);
+        x[32] = 1e30f;
+        for (uint32_t i = 64; i < 96; i++) x[i] = 0.0f;
+        for (size_t side = 0; side < 2; side++) {
+            const rig_side *b = &r.sides[side];
+            const kvr_view from = {work, 0};
+            const kvr_view to16 = {kv16, 1};
+            const kvr_view to32 = {kv32, 1};
+            rig_write(b, work, 0, 5, x);
+            rig_ok(b, b->backend.store(b->backend.user, to16, from, 5));
+            rig_ok(b, b->backend.store(b->backend.user, to32, from, 5));
+            rig_read(b, kv16, 0, 7, half);
+            rig_read(b, kv32, 0, 7, whole);
+            if (side == 0) memcpy(first_half, half, sizeof half);
+            assert_memory_equal(half + cols, first_half + cols, 5 * cols * sizeof half[0]);
+            for (uint32_t i = cols; i < 6 * cols; i++) assert_true((double)whole[i] == rig_half(half[i]));
+        }
+    }
+    rig_close(&r);
+}
+
 typedef struct attention_case {
     uint32_t H, G, D, ctx, first, rows;
     kvr_dtype dtype;
@@ -655,6 +694,7 @@ int main(void) {
         cmocka_unit_test(bias_and_scale_agree_with_double_precision),
         cmocka_unit_test(activations_agree_with_double_precision),
         cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
+        cmocka_unit_test(stored_keys_of_8_bits_are_the_same_everywhere),
         cmocka_unit_test(attention_agrees_with_double_precision),
         cmocka_unit_test(a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark),
         cmocka_unit_test(reads_see_all_operators_before_them_and_fences_are_a_fixed_pool),

@@ -491,7 +491,8 @@ static size_t lie(uint64_t *rng, uint64_t session, uint32_t epoch, uint8_t *byte
         for (uint32_t i = 0; i < 6; i++) cuts[i] = at, at += some(rng, 4, 9);
         for (uint32_t i = 0; i < 40; i++) ids[i] = (int32_t)some(rng, 5, 60);
         f.payload_bytes =
-            kvri_job_put(some(rng, 0, 3), 2 + some(rng, 0, 2) % 3, 0, "loop:3", cuts, ids, some(rng, 4, 30) % 40, payload);
+            kvri_job_put(some(rng, 0, 3), 2 + some(rng, 0, 2) % 3, 0, some(rng, 0, 3), "loop:3", cuts, ids,
+                         some(rng, 4, 30) % 40, payload);
     } else if (kind == KVRI_FRAME_STATUS) {
         kvri_report report;
         memset(&report, 0, sizeof report);

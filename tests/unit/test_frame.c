@@ -161,6 +161,8 @@ static void a_hello_is_read_as_written(void **state) {
     memset(&in, 0, sizeof in);
     in.fingerprint = 0xfedcba9876543210u;
     in.kv_dtype = 1;
+    in.wire_kv = 8;
+    in.kv_window = 3;
     in.frame_tokens = 128;
     in.ctx_tokens = 4096;
     in.chunk_tokens = 512;
@@ -170,6 +172,8 @@ static void a_hello_is_read_as_written(void **state) {
     assert_int_equal(kvri_hello_get(payload, KVRI_HELLO_BYTES, &out), KVR_OK);
     assert_int_equal(out.fingerprint, in.fingerprint);
     assert_int_equal(out.kv_dtype, in.kv_dtype);
+    assert_int_equal(out.wire_kv, in.wire_kv);
+    assert_int_equal(out.kv_window, in.kv_window);
     assert_int_equal(out.frame_tokens, in.frame_tokens);
     assert_int_equal(out.ctx_tokens, in.ctx_tokens);
     assert_int_equal(out.chunk_tokens, in.chunk_tokens);
@@ -207,10 +211,10 @@ static void a_text_without_an_end_is_refused(void **state) {
     static const uint32_t cuts[3] = {0, 1, 2};
     kvri_hello_put(&h, hello);
     kvri_report_put(&r, report);
-    kvri_job_put(0, 2, 0, "loop:1", cuts, NULL, 0, job);
-    memset(hello + 28, 'x', KVR_ADDRESS_CAP);
+    kvri_job_put(0, 2, 0, 0, "loop:1", cuts, NULL, 0, job);
+    memset(hello + 8 + 4 * KVRI_HELLO_WORDS, 'x', KVR_ADDRESS_CAP);
     memset(report + 12, 'x', KVRI_REPORT_TEXT);
-    memset(job + 12, 'x', KVR_ADDRESS_CAP);
+    memset(job + 16, 'x', KVR_ADDRESS_CAP);
     assert_int_equal(kvri_hello_get(hello, sizeof hello, &h), KVR_ERR_FRAME);
     assert_int_equal(kvri_report_get(report, sizeof report, &r), KVR_ERR_FRAME);
     assert_int_equal(kvri_job_get(job, sizeof job, &j), KVR_ERR_FRAME);
@@ -222,12 +226,13 @@ static void a_job_is_read_as_written(void **state) {
     static const int32_t ids[2] = {70000, 12};
     uint8_t payload[KVRI_JOB_FIXED + 16 + 8];
     kvri_job job;
-    const uint32_t n = kvri_job_put(1, 3, KVRI_JOB_TRACED, "tcp://[::1]:7001", cuts, ids, 2, payload);
+    const uint32_t n = kvri_job_put(1, 3, KVRI_JOB_TRACED, 5, "tcp://[::1]:7001", cuts, ids, 2, payload);
     assert_int_equal(n, sizeof payload);
     assert_int_equal(kvri_job_get(payload, n, &job), KVR_OK);
     assert_int_equal(job.rank, 1);
     assert_int_equal(job.n_boards, 3);
     assert_int_equal(job.flags, KVRI_JOB_TRACED);
+    assert_int_equal(job.next_window, 5);
     assert_string_equal(job.next, "tcp://[::1]:7001");
     assert_int_equal(job.n_ids, 2);
     assert_ptr_equal(job.cuts, payload + KVRI_JOB_FIXED);
@@ -286,7 +291,7 @@ static void payloads_of_a_wrong_length_are_refused(void **state) {
     kvri_hello h;
     kvri_report r;
     kvri_job j;
-    const uint32_t job_bytes = kvri_job_put(1, 3, 0, "loop:2", cuts, ids, 2, bytes);
+    const uint32_t job_bytes = kvri_job_put(1, 3, 0, 0, "loop:2", cuts, ids, 2, bytes);
     for (uint32_t n = 0; n < 300; n++) {
         fenced f = fenced_copy(bytes, n);
         if (n != KVRI_HELLO_BYTES) assert_int_equal(kvri_hello_get(f.at, n, &h), KVR_ERR_FRAME);

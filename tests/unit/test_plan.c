@@ -126,6 +126,9 @@ static void fields_out_of_range_are_refused(void **state) {
         {offsetof(kvr_config, kv_dtype), KVR_KV_F32, KVR_OK},
         {offsetof(kvr_config, kv_dtype), KVR_DTYPE_Q8_0, KVR_ERR_ARG},
         {offsetof(kvr_config, kv_dtype), UINT32_MAX, KVR_ERR_ARG},
+        {offsetof(kvr_config, wire_kv), KVR_DTYPE_F16, KVR_OK}, /* as cached */
+        {offsetof(kvr_config, wire_kv), KVR_KV_F32, KVR_ERR_ARG},
+        {offsetof(kvr_config, wire_kv), KVR_DTYPE_Q4_0, KVR_ERR_ARG},
         {offsetof(kvr_config, max_boards), 64, KVR_OK},
         {offsetof(kvr_config, max_boards), 65, KVR_ERR_ARG},
         {offsetof(kvr_config, max_boards), UINT32_MAX, KVR_ERR_ARG},
@@ -148,6 +151,20 @@ static void fields_out_of_range_are_refused(void **state) {
         assert_int_equal(error.status, rows[i].status);
         assert_int_equal(error.had, rows[i].value);
     }
+    unmake(&m);
+}
+
+static void keys_of_8_bits_want_rows_of_whole_blocks(void **state) {
+    (void)state;
+    const gguf_shape shape = base_shape(); /* rows of 16 */
+    made m = make(&shape);
+    use_cpu(&m);
+    kvr_config c = config_of(40, 8, 40, 2);
+    kvr_plan p;
+    kvr_error error = {0};
+    c.wire_kv = KVR_DTYPE_Q8_0;
+    assert_int_equal(plan_of(&m, &c, &p, &error), KVR_ERR_UNSUPPORTED);
+    assert_int_equal(error.wanted, 32);
     unmake(&m);
 }
 
@@ -533,6 +550,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zero_config_gives_the_documented_defaults),
         cmocka_unit_test(fields_out_of_range_are_refused),
+        cmocka_unit_test(keys_of_8_bits_want_rows_of_whole_blocks),
         cmocka_unit_test(a_training_context_too_large_for_a_session_asks_for_a_smaller_one),
         cmocka_unit_test(a_vocabulary_alone_cannot_be_planned),
         cmocka_unit_test(rows_sum_to_the_regions),

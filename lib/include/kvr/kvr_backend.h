@@ -70,6 +70,9 @@ typedef struct kvr_backend_need {
     uint32_t batch_tokens; /* most rows in one operator call */
     uint32_t ctx_tokens;
     uint32_t n_heads, n_kv_heads, head_dim;
+    /* 1: store rounds each block of 32 values to q * 2^e, q in -127..127 (ties to even), e the least from -24..9 with which
+     * none rounds beyond 127: what Q8_0 holds, so that boards can exchange it without loss. */
+    uint32_t kv_8bit;
 } kvr_backend_need;
 
 /* What a backend will take for a need. Exact, but for driver_bytes. */
@@ -190,7 +193,7 @@ typedef struct kvr_backend {
     /* In place, rotates pair i of each head of token first_token + t by (first_token + t) * freq[i]. */
     kvr_status (*rope)(void *user, kvr_view x, const kvr_rope *how, uint32_t rows, uint32_t n_heads,
                        uint32_t first_token);
-    /* dst[t] = src[t] converted to the dtype of dst (a KV tensor). */
+    /* dst[t] = src[t] converted to the dtype of dst (a KV tensor), rounded before when kv_8bit is set. */
     kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
     /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at
      * first_token + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:

@@ -20,6 +20,12 @@ typedef struct kvr_config {
                                * where a backend's operators block (kvr_backend.call_products). Costs batch * (ffn*2 + model*3) floats */
     uint32_t chunk_tokens;    /* most prompt tokens this board computes itself; 0 = ctx_tokens. Costs chunk * model_dim floats */
     uint32_t kv_dtype;        /* 0 or KVR_DTYPE_F16 = F16; KVR_KV_F32 = F32 (twice the memory) */
+    uint32_t wire_kv;         /* type of keys and values in frames; 0 = as cached. KVR_DTYPE_Q8_0: a little more than half the bytes
+                               * of F16; then every board, one alone as well, rounds its keys and values to 8 bits before it
+                               * caches them, so a chain still gives one board's bits - of one board with this setting */
+    uint32_t kv_window_layers; /* a helper keeps keys and values of so many layers at a time instead of all, 1..layers; 0 = all. For
+                               * boards with little memory; fewer than 3 make it wait for its own work. Cannot ask or answer
+                               * questions itself, nor take part in TSP */
     uint32_t max_boards;      /* longest chain this session can be part of, 1..64; 0 = 1 (no link buffers) */
     uint32_t frame_tokens;    /* most tokens per KV frame, 1..4096; 0 = 128. Boards of one chain must agree */
     uint32_t peer_timeout_ms; /* silence after which a board counts as lost; 0 = 2000. A board gives signs of life between
@@ -45,8 +51,8 @@ const char *kvr_region_name(kvr_region region);
 
 typedef struct kvr_plan {
     uint32_t struct_bytes;
-    uint32_t ctx_tokens, batch_tokens, chunk_tokens, kv_dtype, max_boards, frame_tokens, peer_timeout_ms; /* in force */
-    uint32_t stall_timeout_ms;
+    uint32_t ctx_tokens, batch_tokens, chunk_tokens, kv_dtype, wire_kv, max_boards, frame_tokens,
+        peer_timeout_ms, stall_timeout_ms, kv_window_layers; /* in force; kv_window_layers: all layers unless fewer are kept */
     uint64_t region_bytes[KVR_REGION_COUNT];
     uint64_t frame_bytes; /* largest legal frame: MAXMSGSIZE of a link */
     uint32_t n_rows;
