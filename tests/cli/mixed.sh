@@ -14,7 +14,7 @@ chmod +x "$OTHER"
 
 helper() { # on the other processor
     KVR=$OTHER
-    start_board -m "$MODEL" -d reference -c 512 "$@"
+    start_board -m "$MODEL" -d reference -c 512 --board-timeout 60 "$@"
     came_up=$?
     KVR=$NATIVE
     return $came_up
@@ -36,7 +36,7 @@ a_helper_on_another_processor_gives_the_text_of_one_board() {
 }
 
 a_lead_on_another_processor_gives_it_too() {
-    start_board -m "$MODEL" -d reference -c 512 || return
+    start_board -m "$MODEL" -d reference -c 512 --board-timeout 60 || return
     KVR=$OTHER
     lead --boards "$BOARD"
     KVR=$NATIVE
