@@ -23,6 +23,13 @@ int rig_small(void) {
     return getenv("KVR_TEST_SMALL") != NULL;
 }
 
+int rig_has_type(kvr_dtype dtype) {
+    const char *types = getenv("KVR_TEST_TYPES");
+    if (types == NULL || strcmp(types, "few") != 0) return 1;
+    return dtype == KVR_DTYPE_F32 || dtype == KVR_DTYPE_F16 || dtype == KVR_DTYPE_Q4_0 || dtype == KVR_DTYPE_Q8_0 ||
+           dtype == KVR_DTYPE_Q4_K || dtype == KVR_DTYPE_Q6_K;
+}
+
 int rig_no_device(void) {
     uint32_t n = 0;
     kvr_error error = {0};

@@ -42,6 +42,8 @@ const char *rig_device(void);
 int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
+/* 0 for a type that is left out (KVR_TEST_TYPES=few, for drivers that compile for minutes). */
+int rig_has_type(kvr_dtype dtype);
 
 /* Every type that a matrix can have. */
 #define RIG_TYPES 14u

@@ -72,7 +72,7 @@ static void check_product(const rig *r, const rig_side *side, const product_case
 
 /* Rows of 512 are for the types that no other row fits: half the types in a program, half the time to compile it. */
 static int is_tested(kvr_dtype dtype, uint32_t cols) {
-    return rig_type_fits(dtype, cols) && (cols != 512 || !rig_type_fits(dtype, 64));
+    return rig_has_type(dtype) && rig_type_fits(dtype, cols) && (cols != 512 || !rig_type_fits(dtype, 64));
 }
 
 static void products(const kvr_opencl_config *config) {
