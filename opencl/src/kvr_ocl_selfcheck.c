@@ -301,15 +301,25 @@ static kvr_status check_attention(const check *c, uint32_t k, uint32_t v) {
     return compare_attention(c, dst, &one, rows - 1, rows, "attention of one token");
 }
 
-static kvr_status check_store(const check *c, uint32_t kv) {
+static uint32_t find_vector(const check *c) {
+    uint32_t i = 0;
+    while (i < c->need->n_tensors && desc_of(c, i)->role != KVR_ROLE_VECTOR) i++;
+    return i;
+}
+
+/* By store, or by place without a rotation. */
+static kvr_status check_store(const check *c, uint32_t kv, int by_place) {
+    const uint32_t vector = find_vector(c);
     const uint32_t src = find_work(c, desc_of(c, kv)->cols, UINT32_MAX, UINT32_MAX);
     float got[COLS];
-    if (src == c->need->n_tensors) return KVR_OK;
+    if (src == c->need->n_tensors || (by_place && vector == c->need->n_tensors)) return KVR_OK;
     const uint32_t rows = (uint32_t)kvri_min(rows_for(c, src, kv), desc_of(c, kv)->rows);
     const kvr_view from = {src, 0}, to = {kv, 0};
     KVRI_TRY(put_rows(c, src, rows, ATTENTION_UNIT));
     KVRI_TRY(put_rows(c, kv, rows, 0.0f));
-    KVRI_TRY(ran(c, c->ops.store(c->cl, to, from, rows)));
+    const kvr_place what = {{KVR_NO_TENSOR, 0}, from, from, to, to, c->need->n_heads, c->need->n_kv_heads};
+    const kvr_rope how = {vector, 0, KVR_ROPE_PAIRS, 1.0f};
+    KVRI_TRY(ran(c, by_place ? c->ops.place(c->cl, &what, &how, rows, 0) : c->ops.store(c->cl, to, from, rows)));
     for (uint32_t t = 0; t < rows; t++)
         for (int end = 0; end < 2; end++) {
             const range r = range_of(desc_of(c, kv)->cols, end);
@@ -325,7 +335,8 @@ static kvr_status check_store(const check *c, uint32_t kv) {
 static kvr_status check_caches(const check *c) {
     for (uint32_t k = 0; k < c->need->n_tensors; k++) {
         if (desc_of(c, k)->role != KVR_ROLE_KV || desc_of(c, k)->rows == 0) continue;
-        KVRI_TRY(check_store(c, k));
+        KVRI_TRY(check_store(c, k, 0));
+        if (desc_of(c, k)->cols == c->need->n_kv_heads * c->need->head_dim) KVRI_TRY(check_store(c, k, 1));
         for (uint32_t v = k + 1; v < c->need->n_tensors; v++)
             if (desc_of(c, v)->role == KVR_ROLE_KV && desc_of(c, v)->cols == desc_of(c, k)->cols &&
                 desc_of(c, v)->dtype == desc_of(c, k)->dtype &&

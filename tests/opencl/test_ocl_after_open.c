@@ -99,6 +99,9 @@ static void use_everything(const rig_side *b, uint32_t rows) {
     rig_ok(b, rig_rope(b, x, FREQ, rows, 4, 16, 3));
     rig_ok(b, b->backend.store(u, k, kv, rows));
     rig_ok(b, b->backend.store(u, v, kv, rows));
+    const kvr_place what = {{KVR_NO_TENSOR, 0}, kv, kv, k, v, 4, 2};
+    const kvr_rope how = {FREQ, 16, KVR_ROPE_PAIRS, 1.0f};
+    rig_ok(b, b->backend.place(u, &what, &how, rows, 3));
     rig_ok(b, rig_attention(b, x, x, KEYS, VALUES, rows, 0));
     rig_ok(b, b->backend.add_bias(u, x, NORM, rows));
     rig_ok(b, b->backend.scale(u, x, 0.5f, 1.0f, rows));
