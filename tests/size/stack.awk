@@ -13,7 +13,8 @@ function value(line, key,    at, rest) {
 
 # What is meant where the call graph says only "through a pointer": a pattern of function names, "" = not counted.
 function indirect(caller) {
-    if (caller == "kvri_dtype_to_f32") return "^(f32_row|f16_row|bf16_row|kvri_block_)"
+    if (caller == "kvri_dtype_to_f32" || caller == "kvri_dtype_parts" || caller ~ /kvr_dtype.c:/)
+        return "^(f32_row|f16_row|bf16_row|kvri_block_)"
     if (caller == "kvri_pretok_next") return "^cut_"
     if (caller ~ /kvr_merge.c:/) return "^rank"
     if (caller == "kvri_sim_span" || caller ~ /kvr_loop.c:/) return ""
