@@ -107,7 +107,8 @@ a_damaged_header_never_crashes() {
 every_file_of_the_catalogue_gets_its_sentence() {
     mkdir "$TMP/catalogue"
     "$MAKE_BAD_FILES" "$TMP/catalogue" || { fail "no catalogue"; return; }
-    while IFS='	' read -r name status sentence; do
+    TAB=$(printf "\t")
+    while IFS="$TAB" read -r name status sentence; do
         for command in info eval; do
             case $command in
             eval) set -- --ids 1,11,5 -n 1 -d reference ;;
