@@ -477,7 +477,7 @@ static void stored_keys_of_8_bits_are_the_same_everywhere(void **state) {
     const uint32_t kv32 = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F32, 7, cols);
     rig_open(&r, NULL);
     for (int e = -30; e < 18; e += 4) {
-        rig_fill(x, 5 * cols, (uint64_t)(e + 31));
+        rig_fill(x, 5 * cols, (uint32_t)(e + 31));
         for (uint32_t i = 0; i < 5 * cols; i++) x[i] = ldexpf(x[i], e);
         x[32] = 1e30f;
         for (uint32_t i = 64; i < 96; i++) x[i] = 0.0f;
