@@ -35,7 +35,7 @@ static void enter(kvr_session *s, kvri_chain_state state, uint64_t now_us) {
 
 void kvri_lead_begin(kvr_session *s, uint64_t now_us, int again) {
     kvri_chain *c = &s->chain;
-    uint64_t heard_us[KVR_MAX_BOARDS];
+    uint64_t heard_us[KVR_MAX_BOARDS] = {0};
     kvri_handover *h = &c->handover;
     c->n_used = 0;
     for (uint32_t b = 0; b < c->n_asked; b++)

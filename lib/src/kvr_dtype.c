@@ -8,8 +8,8 @@
 
 typedef struct dtype_entry {
     uint32_t dtype;
-    const char *name;
     kvri_dtype_form form;
+    const char *name;
     void (*row_to_f32)(const uint8_t *src, uint32_t cols, float *out); /* one of the two */
     void (*parts_of)(const uint8_t *block, kvri_dtype_block_parts *out);
 } dtype_entry;
@@ -87,20 +87,20 @@ static void bf16_row(const uint8_t *src, uint32_t cols, float *out) {
 
 static const dtype_entry table[] = {
     /* form: block, its bytes, part, offset, has_least */
-    {KVR_DTYPE_F32, "F32", {1, 4, 0, 0, 0}, f32_row, NULL},
-    {KVR_DTYPE_F16, "F16", {1, 2, 0, 0, 0}, f16_row, NULL},
-    {KVR_DTYPE_BF16, "BF16", {1, 2, 0, 0, 0}, bf16_row, NULL},
-    {KVR_DTYPE_Q4_0, "Q4_0", {32, 18, 32, 8, 0}, NULL, kvri_block_q4_0},
-    {KVR_DTYPE_Q4_1, "Q4_1", {32, 20, 32, 0, 1}, NULL, kvri_block_q4_1},
-    {KVR_DTYPE_Q5_0, "Q5_0", {32, 22, 32, 16, 0}, NULL, kvri_block_q5_0},
-    {KVR_DTYPE_Q5_1, "Q5_1", {32, 24, 32, 0, 1}, NULL, kvri_block_q5_1},
-    {KVR_DTYPE_Q8_0, "Q8_0", {32, 34, 32, 128, 0}, NULL, kvri_block_q8_0},
-    {KVR_DTYPE_Q2_K, "Q2_K", {256, 84, 16, 0, 1}, NULL, kvri_block_q2_k},
-    {KVR_DTYPE_Q3_K, "Q3_K", {256, 110, 16, 4, 0}, NULL, kvri_block_q3_k},
-    {KVR_DTYPE_Q4_K, "Q4_K", {256, 144, 32, 0, 1}, NULL, kvri_block_q4_k},
-    {KVR_DTYPE_Q5_K, "Q5_K", {256, 176, 32, 0, 1}, NULL, kvri_block_q5_k},
-    {KVR_DTYPE_Q6_K, "Q6_K", {256, 210, 16, 32, 0}, NULL, kvri_block_q6_k},
-    {KVR_DTYPE_IQ4_NL, "IQ4_NL", {32, 18, 32, 128, 0}, NULL, kvri_block_iq4_nl},
+    {KVR_DTYPE_F32, {1, 4, 0, 0, 0}, "F32", f32_row, NULL},
+    {KVR_DTYPE_F16, {1, 2, 0, 0, 0}, "F16", f16_row, NULL},
+    {KVR_DTYPE_BF16, {1, 2, 0, 0, 0}, "BF16", bf16_row, NULL},
+    {KVR_DTYPE_Q4_0, {32, 18, 32, 8, 0}, "Q4_0", NULL, kvri_block_q4_0},
+    {KVR_DTYPE_Q4_1, {32, 20, 32, 0, 1}, "Q4_1", NULL, kvri_block_q4_1},
+    {KVR_DTYPE_Q5_0, {32, 22, 32, 16, 0}, "Q5_0", NULL, kvri_block_q5_0},
+    {KVR_DTYPE_Q5_1, {32, 24, 32, 0, 1}, "Q5_1", NULL, kvri_block_q5_1},
+    {KVR_DTYPE_Q8_0, {32, 34, 32, 128, 0}, "Q8_0", NULL, kvri_block_q8_0},
+    {KVR_DTYPE_Q2_K, {256, 84, 16, 0, 1}, "Q2_K", NULL, kvri_block_q2_k},
+    {KVR_DTYPE_Q3_K, {256, 110, 16, 4, 0}, "Q3_K", NULL, kvri_block_q3_k},
+    {KVR_DTYPE_Q4_K, {256, 144, 32, 0, 1}, "Q4_K", NULL, kvri_block_q4_k},
+    {KVR_DTYPE_Q5_K, {256, 176, 32, 0, 1}, "Q5_K", NULL, kvri_block_q5_k},
+    {KVR_DTYPE_Q6_K, {256, 210, 16, 32, 0}, "Q6_K", NULL, kvri_block_q6_k},
+    {KVR_DTYPE_IQ4_NL, {32, 18, 32, 128, 0}, "IQ4_NL", NULL, kvri_block_iq4_nl},
 };
 
 static const dtype_entry *find(uint32_t dtype) {

@@ -52,7 +52,7 @@ typedef struct projection {
 /* Several times project, of the same rows. */
 static kvr_status project_all(const kvri_compute *c, uint32_t layer, const kvri_rows *r, const projection *p, uint32_t n,
                               kvr_view src) {
-    kvr_product products[KVR_BACKEND_PRODUCTS];
+    kvr_product products[KVR_BACKEND_PRODUCTS] = {{{0, 0}, 0}}; /* compilers do not see that n > 0 */
     if (r->path != KVR_PATH_DECODE || B->matmul_many == NULL) {
         for (uint32_t i = 0; i < n; i++) KVRI_TRY(project(c, layer, r, p[i].dst, src, p[i].weight, p[i].bias, 0));
         return KVR_OK;

@@ -35,7 +35,7 @@ static void a_window_of_any_size_gives_the_same_bits(void **state) {
     rig_model model;
     shape.n_layers = 9;
     rig_model_make(&model, &shape);
-    for (uint32_t round = 0; round < 240; round++) {
+    for (uint32_t round = 0; round < 90; round++) {
         rig r;
         rig_answer truth, a;
         const uint32_t boards = 2 + round % 5, n = boards + (uint32_t)(gguf_random(&rng) % (MOST - BOARDS));
