@@ -158,6 +158,7 @@ int device_measure_peaks(device *dev, device_peaks *out) {
     out->known = 1;
     out->fma_gflops = peaks.fma_gflops;
     out->int8_gmacs = peaks.int8_gmacs;
+    out->pair_gmacs = peaks.pair_gmacs;
     out->read_gbytes = peaks.read_gbytes;
     return EXIT_OK;
 }

@@ -31,7 +31,7 @@ const char *device_name(const device *dev);
 /* As kvr_opencl_peaks; all 0 for the reference backend, whose compiler's doing nobody can predict. */
 typedef struct device_peaks {
     int known;
-    double fma_gflops, int8_gmacs, read_gbytes;
+    double fma_gflops, int8_gmacs, pair_gmacs, read_gbytes;
 } device_peaks;
 /* Takes a second or two. An exit code, with a sentence. */
 int device_measure_peaks(device *dev, device_peaks *out);

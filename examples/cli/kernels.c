@@ -191,6 +191,7 @@ static void print_row(bench *b, const recorded_call *c, uint32_t first_token, do
     const int arithmetic = e.flops > 0 && c->rows > 1;
     const int in_bytes =
         arithmetic && c->op == OP_MATMUL && row_bytes(w) < 2.0 * w->cols; /* may be multiplied as such */
+    const int in_pairs = arithmetic && c->op == OP_MATMUL && row_bytes(w) == 2.0 * w->cols;
     const double gflops = e.flops / us * 1e-3, gbytes = e.bytes / us * 1e-3;
     const int head = c->op == OP_MATMUL && w->rows == kvr_model_get_info(b->e.model)->n_vocab;
     const device_peaks *peak = &b->peaks;
@@ -210,6 +211,8 @@ static void print_row(bench *b, const recorded_call *c, uint32_t first_token, do
         {"fma_share", "FMA %", number(t[7], 32, "%.0f", 100 * gflops / peak->fma_gflops, arithmetic && peak->known),
          CELL_NUMBER, 5},
         {"int8_share", "int8 %", number(t[8], 32, "%.0f", 50 * gflops / peak->int8_gmacs, in_bytes && peak->known),
+         CELL_NUMBER, 6},
+        {"pair_share", "bf16 %", number(t[10], 32, "%.0f", 50 * gflops / peak->pair_gmacs, in_pairs && peak->known),
          CELL_NUMBER, 6},
         {"read_share", "read %", number(t[9], 32, "%.0f", 100 * gbytes / peak->read_gbytes, !arithmetic && peak->known),
          CELL_NUMBER, 6},
@@ -382,8 +385,8 @@ static void print_head(const bench *b) {
     if (b->opt->output != OUTPUT_MD) return;
     printf("%s", device_name(b->e.dev));
     if (p->known)
-        printf(": FMA %.0f GFLOP/s, int8 %.0f Gmac/s, read %.1f GB/s (measured)", p->fma_gflops, p->int8_gmacs,
-               p->read_gbytes);
+        printf(": FMA %.0f GFLOP/s, int8 %.0f Gmac/s, bf16 %.0f Gmac/s, read %.1f GB/s (measured)", p->fma_gflops, p->int8_gmacs,
+               p->pair_gmacs, p->read_gbytes);
     printf("\n\n");
     fflush(stdout);
 }

@@ -1,7 +1,9 @@
 /*
- * dot.cl - dot4x8: the one integer primitive. Lane i of the result is acc[i] + sum over j of w[i].byte[j] * x.byte[j]; x is
- * four signed bytes, the same for all lanes. Bytes of w are weights + KVR_DOT_OFFSET, so unsigned, or signed when the
- * offset is 0. The host chooses the variant by what device and CPU say of themselves (kvr_ocl_device.c), never by trial.
+ * dot.cl - the primitives of products that are not plain floats. The host chooses the variants by what device and CPU say of
+ * themselves (kvr_ocl_device.c), never by trial.
+ *
+ * dot4x8, integers: lane i of the result is acc[i] + sum over j of w[i].byte[j] * x.byte[j]; x is four signed bytes, the same
+ * for all lanes. Bytes of w are weights + KVR_DOT_OFFSET, so unsigned, or signed when the offset is 0.
  */
 #define KVR_DOT_PLAIN 0 /* C */
 #define KVR_DOT_VNNI 1  /* x86 vpdpbusd on 512 bits; asm because PoCL's code generator does not know the builtin */
@@ -69,5 +71,24 @@ static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
     acc += (v << 8 >> 24) * (four << 8 >> 24);
     acc += (v >> 24) * (four >> 24);
     return acc;
+}
+#endif
+
+/*
+ * dot2x16, bfloat16: lane i is acc[i] + the products of both halves of w[i] and *x, which are two neighbouring columns, the
+ * lower one in the lower half. Sums are floats.
+ */
+#define KVR_PAIR_PLAIN 0 /* C, for comparing */
+#define KVR_PAIR_AVX 1   /* x86 vdpbf16ps on 512 bits; subnormals count as zero there */
+
+#if KVR_PAIR == KVR_PAIR_AVX
+static float16 dot2x16(float16 acc, uint16 w, global const uint *x) {
+    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
+    return acc;
+}
+#else
+static float16 dot2x16(float16 acc, uint16 w, global const uint *x) {
+    acc = as_float16(w << 16) * as_float(*x << 16) + acc;
+    return as_float16(w & 0xffff0000u) * as_float(*x & 0xffff0000u) + acc;
 }
 #endif

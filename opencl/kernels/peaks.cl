@@ -1,6 +1,6 @@
 /*
- * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds of floats and of bytes in
- * registers, and reading memory once. A program of its own, with dot.cl in front. Options: KVR_CPU, KVR_DOT,
+ * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds of floats, of bytes and of bfloat16 in
+ * registers, and reading memory once. A program of its own, with dot.cl in front. Options: KVR_CPU, KVR_DOT, KVR_PAIR,
  * KVR_PEAK_VECS = accumulators of 16 lanes in a work-item.
  */
 #pragma OPENCL FP_CONTRACT ON
@@ -43,6 +43,27 @@ kernel void peak_dot(global const int *in, global int *out, uint steps) {
     for (uint i = 0; i < KVR_PEAK_VECS; i++) all += sums[i];
     const int8 half_way = all.lo + all.hi;
     const int4 quarter = half_way.lo + half_way.hi;
+    out[get_global_id(0)] = quarter.x + quarter.y + quarter.z + quarter.w;
+}
+
+/* The same with dot2x16; memory holds pairs of 0 and 0.5, so sums grow slowly. */
+kernel void peak_pair(global const uint *in, global float *out, uint steps) {
+    uint16 weights[4];
+    float16 sums[KVR_PEAK_VECS];
+#pragma unroll
+    for (uint i = 0; i < 4u; i++) weights[i] = vload16(i, in);
+#pragma unroll
+    for (uint i = 0; i < KVR_PEAK_VECS; i++) sums[i] = (float)i;
+    for (uint k = 0; k < steps; k++) {
+        global const uint *x = in + (k & 7u);
+#pragma unroll
+        for (uint i = 0; i < KVR_PEAK_VECS; i++) sums[i] = dot2x16(sums[i], weights[i & 3u], x + i / 4u);
+    }
+    float16 all = 0.0f;
+#pragma unroll
+    for (uint i = 0; i < KVR_PEAK_VECS; i++) all += sums[i];
+    const float8 half_way = all.lo + all.hi;
+    const float4 quarter = half_way.lo + half_way.hi;
     out[get_global_id(0)] = quarter.x + quarter.y + quarter.z + quarter.w;
 }
 

@@ -60,6 +60,7 @@ typedef struct kvri_ocl_type {
     X(MATVEC, matvec, WEIGHTS)                                                                                         \
     X(EMBED, embed, WEIGHTS)                                                                                           \
     X(GEMM, gemm, WEIGHTS)                                                                                             \
+    X(GEMM_PAIR, gemm_pair, PAIRED)                                                                                    \
     X(GEMM_INT, gemm_int, QUANTISED)                                                                                   \
     X(MATVEC_INT, matvec_int, QUANTISED)                                                                               \
     X(STORE, store, KV)                                                                                                \
@@ -69,6 +70,7 @@ typedef struct kvri_ocl_type {
     X(ATTENTION_ONE, attention_one, KV)
 #define KVRI_OCL_KERNEL_LIST(X)                                                                                        \
     X(QUANTISE, quantise)                                                                                              \
+    X(PAIR, pair)                                                                                                      \
     X(PACK_ROWS, pack_rows)                                                                                            \
     X(UNPAD, unpad)                                                                                                    \
     X(NORM, norm)                                                                                                      \
@@ -105,6 +107,7 @@ typedef struct kvri_ocl_limits {
     uint32_t dot_rows;             /* rows of the tile of the integer products */
     uint32_t panel_k;              /* columns of a weight that the float product dequantises at a time */
     uint32_t dot;                  /* KVR_DOT of dot.cl: how four bytes are multiplied; 0 = no instruction for it */
+    uint32_t pair;                 /* KVR_PAIR of pair.cl: how two bfloat16 are; 0 = no instruction for it */
     int is_cpu;
     int is_pocl; /* clang for the processor that we run on: assembly and builtins of its own are safe */
     int exact_divide; /* -cl-fp32-correctly-rounded-divide-sqrt is available */
@@ -121,7 +124,8 @@ typedef enum kvri_ocl_scratch {
     KVRI_OCL_QSUM = 6,    /* sums of half blocks, int [batch][K/16] */
     KVRI_OCL_PARTIAL = 7, /* parts of the attention of one row, float [splits][n_heads][head_dim + 2] */
     KVRI_OCL_STAGING = 8, /* rows of the file on their way into the device's layout; given back at the end of open */
-    KVRI_OCL_SCRATCHES = 9
+    KVRI_OCL_PAIRS = 9,   /* products in pairs: activations as bfloat16 [batch][k_pad] */
+    KVRI_OCL_SCRATCHES = 10
 } kvri_ocl_scratch;
 
 /* Everything that sizes device memory; pure arithmetic on a need. */
@@ -155,6 +159,8 @@ typedef struct kvri_ocl_session {
     uint32_t panel_tensor, panel_first;  /* what the panel holds; panel_tensor == n_tensors: nothing */
     kvr_view quant_view;                 /* what the byte activations are made of; tensor n_tensors: nothing */
     uint32_t quant_rows;
+    kvr_view pairs_view;                 /* the same of the pairs */
+    uint32_t pairs_rows;
     uint32_t quant_cols; /* most columns that fit there */
     cl_event fences[KVR_BACKEND_FENCES]; /* NULL = free */
     cl_event marks[KVR_BACKEND_MARKS];   /* NULL = never set */
@@ -220,6 +226,7 @@ void kvri_ocl_memory_close(kvri_ocl_session *session);
 uint32_t kvri_ocl_type_of(uint32_t dtype); /* KVRI_OCL_DTYPES for one that is not supported */
 const kvri_ocl_type *kvri_ocl_type_at(uint32_t type);
 int kvri_ocl_type_has_codes(uint32_t type); /* quantised */
+int kvri_ocl_type_has_pairs(uint32_t type); /* 16 bits: products in pairs of bfloat16 exist */
 uint32_t kvri_ocl_type_group(uint32_t type);                    /* columns that share the halves */
 uint32_t kvri_ocl_type_head_bytes(uint32_t type);               /* of a row for such a group, apart from codes */
 uint64_t kvri_ocl_type_row_bytes(uint32_t type, uint32_t cols); /* staged; as many as in the device's layout */
@@ -270,6 +277,7 @@ kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);
 
 /* kvr_ocl_matmul.c */
 int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl); /* for any weight */
+int kvri_ocl_matmul_rounds(const kvr_opencl *cl, uint32_t type); /* weights of this type, in prompts: pairs of bfloat16 */
 int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows);
 kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
                                    kvr_error *error);

@@ -252,6 +252,25 @@ static uint32_t dot_of(const kvr_opencl *cl, int wide) {
     return DOT_PLAIN;
 }
 
+/* KVR_PAIR of pair.cl, likewise. */
+enum { PAIR_PLAIN = 0, PAIR_AVX = 1 };
+
+static uint32_t pair_of_cpu(int wide) {
+#if (defined __x86_64__ || defined __i386__) && defined __GNUC__
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    __builtin_cpu_init();
+    /* leaf 7.1, EAX bit 5: AVX512-BF16 */
+    if (wide && __builtin_cpu_supports("avx512f") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1u))
+        return PAIR_AVX;
+#else
+    (void)wide;
+#endif
+    return PAIR_PLAIN;
+}
+
 void kvri_ocl_device_limits(kvr_opencl *cl) {
     kvri_ocl_limits *limits = &cl->limits;
     limits->is_cpu = (device_type(cl->device) & CL_DEVICE_TYPE_CPU) != 0;
@@ -268,6 +287,7 @@ void kvri_ocl_device_limits(kvr_opencl *cl) {
     limits->dot_rows = wide ? 6u : 3u; /* two kinds of accumulators; 16 lanes are 1 register, or 2 (AVX2), or 4 (NEON) */
     limits->panel_k = limits->is_cpu ? 256u : 32u; /* 32 KiB with two vecs */
     limits->dot = dot_of(cl, wide);
+    limits->pair = limits->is_pocl ? pair_of_cpu(wide) : PAIR_PLAIN;
     const kvr_opencl_tuning *tuning = &cl->tuning;
     if (tuning->tile_rows != 0) limits->tile_rows = tuning->tile_rows;
     if (tuning->tile_vecs != 0) limits->tile_vecs = tuning->tile_vecs;

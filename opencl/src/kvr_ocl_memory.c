@@ -119,6 +119,7 @@ kvr_status kvri_ocl_memory_open(kvr_opencl *cl, const kvr_backend_need *need, co
     session->kv_8bit = need->kv_8bit;
     session->panel_tensor = need->n_tensors;
     session->quant_view.tensor = need->n_tensors;
+    session->pairs_view.tensor = need->n_tensors;
     session->quant_cols = (uint32_t)(layout->scratch_bytes[KVRI_OCL_QUANT] / need->batch_tokens);
     *out = session;
     for (uint32_t i = 0; i < need->n_tensors; i++) {

@@ -15,6 +15,7 @@
 #define MOST_STEPS (1u << 26)
 #define LANES 16u    /* of an accumulator */
 #define DOT_BYTES 4u /* products per lane of dot4x8 */
+#define DOT_PAIR 2u  /* of dot2x16 */
 
 typedef struct peaks_run {
     kvr_opencl *cl;
@@ -108,15 +109,15 @@ static void take_buffers(peaks_run *run) {
 static kvr_status prepare(peaks_run *run, kvr_error *error) {
     const kvr_opencl *cl = run->cl;
     const char *const sources[] = {kvri_ocl_source_dot, "\n", kvri_ocl_source_peaks};
-    char options[64];
+    char options[96];
     cl_int native = CL_SUCCESS;
     /* On CPUs two thirds of the registers that the tile of the own product fills: enough chains to hide the latency,
      * and room for x and y. */
     run->vecs = cl->limits.is_cpu ? cl->limits.tile_rows * cl->limits.tile_vecs * 2u / 3u : 2u;
     run->group = cl->limits.work_group;
     run->items = (size_t)cl->info.compute_units * (cl->limits.is_cpu ? 64u : 2048u);
-    snprintf(options, sizeof options, "-DKVR_CPU=%u -DKVR_DOT=%u -DKVR_PEAK_VECS=%uu", (unsigned)cl->limits.is_cpu,
-             (unsigned)cl->limits.dot, (unsigned)run->vecs);
+    snprintf(options, sizeof options, "-DKVR_CPU=%u -DKVR_DOT=%u -DKVR_PAIR=%u -DKVR_PEAK_VECS=%uu",
+             (unsigned)cl->limits.is_cpu, (unsigned)cl->limits.dot, (unsigned)cl->limits.pair, (unsigned)run->vecs);
     KVRI_TRY(
         kvri_ocl_program_build(run->cl, sources, sizeof sources / sizeof sources[0], options, &run->program, error));
     run->queue = clCreateCommandQueue(cl->context, cl->device, 0, &native);
@@ -145,6 +146,7 @@ kvr_status kvr_opencl_measure_peaks(kvr_opencl *opencl, kvr_opencl_peaks *out, k
     if (status == KVR_OK) {
         peaks.fma_gflops = 2.0 * LANES * run.vecs * chain_rate(&run, "peak_fma");
         peaks.int8_gmacs = (double)DOT_BYTES * LANES * run.vecs * chain_rate(&run, "peak_dot");
+        peaks.pair_gmacs = (double)DOT_PAIR * LANES * run.vecs * chain_rate(&run, "peak_pair");
         peaks.read_gbytes = read_rate(&run);
         if (run.native != CL_SUCCESS)
             status = kvri_ocl_fail(error, KVR_ERR_DEVICE, "the peaks of this device cannot be measured", run.native);

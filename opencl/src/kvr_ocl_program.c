@@ -21,12 +21,21 @@ static const char *const defines_of[KVRI_OCL_DTYPES] = {
 };
 static const char words_of_f32[] = "#define WORD uint\n#define FLOATS(i, p) vload16(i, (global const float *)(p))\n";
 static const char words_of_f16[] =
-    "#define WORD ushort\n#define FLOATS(i, p) vload_half16(i, (global const half *)(p))\n";
+    "#define WORD ushort\n#define FLOATS(i, p) vload_half16(i, (global const half *)(p))\n"
+    "#define BF16S(i, p) to_bf16(FLOATS(i, p))\n";
 static const char words_of_bf16[] =
-    "#define WORD ushort\n#define FLOATS(i, p) as_float16(convert_uint16(vload16(i, p)) << 16)\n";
+    "#define WORD ushort\n#define FLOATS(i, p) as_float16(convert_uint16(vload16(i, p)) << 16)\n"
+    "#define BF16S(i, p) (convert_uint16(vload16(i, p)) << 16)\n";
+/* The operands of product.cl. */
+static const char in_floats[] =
+    "#define PRODUCT DT(gemm)\n#define STEP 1u\n#define SRC float\n#define PANEL float16\n#define TAKE32 DT(block32)\n"
+    "#define MAC(acc, w, x) acc = *(x) * (w) + acc\n";
+static const char in_pairs[] =
+    "#define PRODUCT DT(gemm_pair)\n#define STEP 2u\n#define SRC uint\n#define PANEL uint16\n#define TAKE32 DT(pairs32)\n"
+    "#define MAC(acc, w, x) acc = dot2x16(acc, w, x)\n";
 static const char forget_type[] =
     "\n#undef DT\n#undef LOW\n#undef HIGH\n#undef OFFSET\n#undef PARTS\n#undef LEAST\n#undef SMALL\n"
-    "#undef WORD\n#undef FLOATS\n"
+    "#undef WORD\n#undef FLOATS\n#undef BF16S\n"
     "#undef HALVES\n#undef GROUP\n#undef HEAD\n#undef VECTORS\n#undef GROUPS_OF_PART\n#undef STORED_OFFSET\n";
 
 static const char kv_f32[] = "#define KV(name) name##_f32\n#define KVT float\n#define KV_LOAD(p) VLOADW(p)\n"
@@ -36,7 +45,7 @@ static const char kv_f16[] = "#define KV(name) name##_f16\n#define KVT half\n#de
 static const char forget_kv[] = "\n#undef KV\n#undef KVT\n#undef KV_LOAD\n#undef KV_STORE16\n#undef KV_STORE\n";
 
 /* The program's source, in pieces. */
-#define PIECES_OF_TYPE 8u
+#define PIECES_OF_TYPE 10u
 #define PIECES_OF_KV 6u
 typedef struct kvri_source {
     const char *pieces[12u + PIECES_OF_TYPE * KVRI_OCL_DTYPES + 2u * PIECES_OF_KV];
@@ -61,8 +70,13 @@ static void join_type(kvri_source *s, uint32_t type) {
     }
     join(s, kvri_ocl_source_weight);
     join(s, kvri_ocl_source_matvec);
+    join(s, in_floats);
     join(s, kvri_ocl_source_product);
     if (kvri_ocl_type_has_codes(type)) join(s, kvri_ocl_source_product_int);
+    if (kvri_ocl_type_has_pairs(type)) {
+        join(s, in_pairs);
+        join(s, kvri_ocl_source_product);
+    }
     join(s, forget_type);
 }
 
@@ -82,6 +96,7 @@ static void source_of(const kvri_ocl_session *session, kvri_source *out) {
     join_file(out, kvri_ocl_source_dot);
     join_file(out, kvri_ocl_source_gemm);
     join_file(out, kvri_ocl_source_quant);
+    join_file(out, kvri_ocl_source_pair);
     for (uint32_t t = 0; t < KVRI_OCL_DTYPES; t++)
         if (session->weight_types >> t & 1u) join_type(out, t);
     join_file(out, kvri_ocl_source_vector);
@@ -94,11 +109,12 @@ static void source_of(const kvri_ocl_session *session, kvri_source *out) {
 static void options_of(const kvr_opencl *cl, const kvri_ocl_session *session, char *out) {
     snprintf(out, OPTIONS_CAP,
              "-DKVR_D=%u -DKVR_CPU=%u -DKVR_QUERIES=%u -DKVR_TILE_ROWS=%uu -DKVR_TILE_VECS=%uu -DKVR_DOT_ROWS=%uu "
-             "-DKVR_PANEL_K=%uu -DKVR_DOT=%u -DKVR_POCL=%u%s",
+             "-DKVR_PANEL_K=%uu -DKVR_DOT=%u -DKVR_PAIR=%u -DKVR_POCL=%u%s",
              (unsigned)session->head_dim, (unsigned)cl->limits.is_cpu,
              (unsigned)kvri_ocl_attention_queries(session->head_dim), (unsigned)cl->limits.tile_rows,
              (unsigned)cl->limits.tile_vecs, (unsigned)cl->limits.dot_rows, (unsigned)cl->limits.panel_k,
-             (unsigned)cl->limits.dot, (unsigned)cl->limits.is_pocl, cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+             (unsigned)cl->limits.dot, (unsigned)cl->limits.pair, (unsigned)cl->limits.is_pocl,
+             cl->limits.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
 /* Two 64-bit hashes from different starts: the first names the file, both are checked. */
@@ -160,11 +176,12 @@ static kvr_status make_kernel(kvri_ocl_session *session, uint32_t i, const char 
     return KVR_ERR_DEVICE;
 }
 
-typedef enum kvri_whose { WEIGHTS, QUANTISED, KV } kvri_whose;
+typedef enum kvri_whose { WEIGHTS, QUANTISED, PAIRED, KV } kvri_whose;
 
 static int is_needed(const kvri_ocl_session *session, kvri_whose whose, uint32_t type) {
     const uint32_t types = whose == KV ? session->kv_types : session->weight_types;
-    return (types >> type & 1u) && (whose != QUANTISED || kvri_ocl_type_has_codes(type));
+    return (types >> type & 1u) && (whose != QUANTISED || kvri_ocl_type_has_codes(type)) &&
+           (whose != PAIRED || kvri_ocl_type_has_pairs(type));
 }
 
 static kvr_status make_kernels(kvri_ocl_session *session, kvr_error *error) {

@@ -12,6 +12,7 @@ extern const char kvri_ocl_source_weight[];
 extern const char kvri_ocl_source_matvec[];
 extern const char kvri_ocl_source_gemm[];
 extern const char kvri_ocl_source_quant[];
+extern const char kvri_ocl_source_pair[];
 extern const char kvri_ocl_source_product[];
 extern const char kvri_ocl_source_product_int[];
 extern const char kvri_ocl_source_vector[];

@@ -29,6 +29,8 @@ const kvri_ocl_type *kvri_ocl_type_at(uint32_t type) { return &types[type]; }
 
 int kvri_ocl_type_has_codes(uint32_t type) { return type < KVRI_OCL_DTYPES && types[type].parts != 0; }
 
+int kvri_ocl_type_has_pairs(uint32_t type) { return type == KVRI_OCL_F16 || type == KVRI_OCL_BF16; }
+
 uint32_t kvri_ocl_type_group(uint32_t type) { return types[type].has_small ? 8u * BLOCK : BLOCK; }
 
 /* The halves, and a byte for each part of each block. */

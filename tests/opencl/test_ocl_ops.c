@@ -19,7 +19,7 @@ typedef struct product_case {
     uint32_t N, K, rows, src_row, dst_row;
     kvr_path path;
     int add;
-    int integers; /* the OpenCL side quantises activations */
+    int rounds; /* the OpenCL side quantises activations, or makes pairs of bfloat16 */
 } product_case;
 
 /* Activations as the integer products take them: 8 bits and a scale per 32, by the formula of product_int.cl. */
@@ -32,13 +32,21 @@ static void quantise(const float *x, uint32_t n, double *out) {
     }
 }
 
+/* Rounded to 8 significant bits, to nearest even, as pair.cl says. */
+static double to_bf16(double x) {
+    int exponent = 0;
+    const double fraction = frexp(x, &exponent);
+    return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
 static void check_product(const rig *r, const rig_side *side, const product_case *c, uint32_t weight, uint32_t src,
                           uint32_t dst, const float *x, const float *before) {
     const kvr_view to = {dst, c->dst_row};
     const kvr_view from = {src, c->src_row};
     const uint32_t all = r->tensors[dst].rows;
-    const int integers = c->integers && side == &r->sides[0] && c->dtype != KVR_DTYPE_F32 && c->dtype != KVR_DTYPE_F16 &&
-                         c->dtype != KVR_DTYPE_BF16;
+    const int rounds = c->rounds && side == &r->sides[0] && c->dtype != KVR_DTYPE_F32;
+    const int is_16bit = c->dtype == KVR_DTYPE_F16 || c->dtype == KVR_DTYPE_BF16;
+    const int integers = rounds && !is_16bit, pairs = rounds && is_16bit && c->path == KVR_PATH_PREFILL;
     float *got = rig_alloc(sizeof(float) * all * c->N);
     double *row = rig_alloc(sizeof(double) * c->K);
     rig_write(side, src, 0, r->tensors[src].rows, x);
@@ -48,7 +56,8 @@ static void check_product(const rig *r, const rig_side *side, const product_case
     for (uint32_t t = 0; t < all; t++) {
         const int inside = t >= c->dst_row && t < c->dst_row + c->rows;
         const float *given = &x[(t - c->dst_row + c->src_row) * c->K];
-        for (uint32_t k = 0; k < c->K && inside && !integers; k++) row[k] = (double)given[k];
+        for (uint32_t k = 0; k < c->K && inside && !integers; k++)
+            row[k] = pairs ? to_bf16((double)given[k]) : (double)given[k];
         if (inside && integers) quantise(given, c->K, row);
         for (uint32_t n = 0; n < c->N; n++) {
             const double old = (double)before[t * c->N + n];
@@ -59,7 +68,7 @@ static void check_product(const rig *r, const rig_side *side, const product_case
             double sum = 0;
             double scale = 0;
             for (uint32_t k = 0; k < c->K; k++) {
-                const double p = rig_value(r, weight, n, k) * row[k];
+                const double w = rig_value(r, weight, n, k), p = (pairs ? to_bf16(w) : w) * row[k];
                 sum += p;
                 scale += fabs(p);
             }
@@ -126,7 +135,7 @@ static void products_of_the_own_kernel_agree_too(void **state) {
     products(&config);
 }
 
-static void products_in_integers_are_those_of_quantised_activations(void **state) {
+static void products_in_integers_and_pairs_are_those_of_rounded_operands(void **state) {
     (void)state;
     if (rig_no_device()) skip();
     kvr_opencl_config config = {0};
@@ -688,7 +697,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_with_double_precision),
         cmocka_unit_test(products_of_the_own_kernel_agree_too),
-        cmocka_unit_test(products_in_integers_are_those_of_quantised_activations),
+        cmocka_unit_test(products_in_integers_and_pairs_are_those_of_rounded_operands),
         cmocka_unit_test(a_weight_larger_than_a_panel_is_cut),
         cmocka_unit_test(a_large_batch_is_cut),
         cmocka_unit_test(embedding_rows_are_exact),

@@ -30,8 +30,10 @@ static void peaks_are_measured_and_a_second_time_too(void **state) {
         assert_int_equal(peaks.struct_bytes, sizeof peaks);
         assert_true(peaks.fma_gflops > 0);
         assert_true(peaks.int8_gmacs > 0);
+        assert_true(peaks.pair_gmacs > 0);
         assert_true(peaks.read_gbytes > 0);
-        print_message("%.1f GFLOP/s, %.1f Gmac/s, %.1f GB/s\n", peaks.fma_gflops, peaks.int8_gmacs, peaks.read_gbytes);
+        print_message("%.1f GFLOP/s, %.1f Gmac/s, bf16 %.1f Gmac/s, %.1f GB/s\n", peaks.fma_gflops, peaks.int8_gmacs,
+                      peaks.pair_gmacs, peaks.read_gbytes);
     }
     kvr_opencl_close(cl);
     free(memory);

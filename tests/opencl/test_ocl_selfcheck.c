@@ -112,6 +112,8 @@ static void wrong_products_are_named_and_another_way_is_offered(void **state) {
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         caught("gemm_", dtypes[i], KVR_OPENCL_PRECISION_EXACT, "a product of prompts", "another device");
         caught("matvec_", dtypes[i], KVR_OPENCL_PRECISION_EXACT, "a matrix times a vector", "another device");
+        if (dtypes[i] == KVR_DTYPE_F16)
+            caught("gemm_pair_", dtypes[i], KVR_OPENCL_PRECISION_INTEGER, "a product of prompts", "--precision exact");
         if (i < 2) continue;
         caught("gemm_int_", dtypes[i], KVR_OPENCL_PRECISION_INTEGER, "a product of prompts", "--precision exact");
         caught("matvec_int_", dtypes[i], KVR_OPENCL_PRECISION_INTEGER, "a matrix times a vector", "--precision exact");

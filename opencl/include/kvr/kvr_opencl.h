@@ -22,12 +22,15 @@ typedef enum kvr_opencl_gemm {
     KVR_OPENCL_GEMM_OWN = 2      /* the own kernel: no CLBlast compile at first start, no padded copies */
 } kvr_opencl_gemm;
 
-/* Whether products with quantised weights may quantise activations to 8 bits (a scale per 32) and run in integers. Either
- * way a row's bits do not depend on its neighbours, so a chain of equal boards answers as one board does. */
+/* Whether products may round what they multiply, where the device has an instruction that then does more at a time: with
+ * quantised weights activations become 8 bits (a scale per 32) and the product runs in integers; with weights of 16 bits, of a
+ * prompt, both become bfloat16 (8 significant bits; sums are floats). Either way a row's bits do not depend on its neighbours,
+ * so a chain of equal boards answers as one board does. */
 typedef enum kvr_opencl_precision {
     KVR_OPENCL_PRECISION_FAST = 0,   /* yes, where the device has an instruction for it: x86 VNNI on PoCL,
-                                      * cl_khr_integer_dot_product, cl_arm_integer_dot_product_accumulate_int8 */
-    KVR_OPENCL_PRECISION_EXACT = 1,  /* no: weights become floats */
+                                      * cl_khr_integer_dot_product, cl_arm_integer_dot_product_accumulate_int8;
+                                      * x86 AVX512-BF16 on PoCL */
+    KVR_OPENCL_PRECISION_EXACT = 1,  /* no: weights become floats, nothing is rounded but sums */
     KVR_OPENCL_PRECISION_INTEGER = 2 /* yes, on any device, without an instruction in plain C (slow): for comparing */
 } kvr_opencl_precision;
 
@@ -124,6 +127,7 @@ typedef struct kvr_opencl_peaks {
     uint32_t struct_bytes;
     double fma_gflops;  /* fused multiply-adds of floats in registers, two operations each */
     double int8_gmacs;  /* multiply-adds of bytes into 32 bits, 10^9 a second, by the instruction that dot.cl chose, or in C */
+    double pair_gmacs;  /* the same of bfloat16 into floats */
     double read_gbytes; /* 10^9 bytes per second, reading memory once */
 } kvr_opencl_peaks;
 
