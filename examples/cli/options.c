@@ -62,8 +62,8 @@ static const option_row TABLE[] = {
     {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
      "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
     {OPT_PRECISION, 0, "precision", "NAME", VALUE_PRECISION, AT(precision), 0, 0,
-     "fast: quantised weights times 8 bit activations where the device has an instruction for it\n(default), exact: "
-     "all products in floats, integer: 8 bits on any device"},
+     "fast: quantised weights times 8 bit activations, 16 bit weights of prompts in bfloat16, where\nthe device has an "
+     "instruction for it (default); exact: all products in floats; integer: as fast, on any device"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
     {OPT_BOARD_TIMEOUT, 0, "board-timeout", "SEC", VALUE_REAL, AT(board_timeout_s), 0.001, 86400,
      "silence after which a board counts as lost (default 2; 30 where all boards are needed)"},
