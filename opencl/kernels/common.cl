@@ -12,6 +12,19 @@
 #define KVR_CHUNK 256u                  /* columns per work-item of the element-wise kernels */
 #define KVR_STRIP (16u * KVR_TILE_VECS) /* columns of a register tile; a constant, so that no division is left */
 
+/* Asks for the `bytes` that are read KVR_AHEAD bytes after these: decode reads a strip from end to end, and the processor's own
+ * prefetching stops at every page. A hint only; it may point behind the buffer. */
+#define KVR_AHEAD 8192u
+#if KVR_POCL
+#define LOOK_AHEAD(from, bytes)                                                                                        \
+    do {                                                                                                               \
+        _Pragma("unroll") for (uint line = 0; line < (bytes); line += 64u)                                             \
+            __builtin_prefetch((global const char *)(from) + KVR_AHEAD + line);                                        \
+    } while (0)
+#else
+#define LOOK_AHEAD(from, bytes)
+#endif
+
 /* First key that a window of so many keys shows, when the last one is end - 1. In longs, because compilers make a saturating
  * subtraction of the plain form, which Oclgrind does not know. */
 static uint window_start(uint end, uint window) {

@@ -18,6 +18,7 @@ static void DT(put16)(global const uchar *rows, uint row_bytes, uint n_rows, uin
 
 static void DT(block32)(global const uchar *w, uint k_pad, uint scale_at, uint strip, uint b, float16 *out) {
     global const WORD *from = (global const WORD *)w + ((size_t)strip * k_pad + b * 32u) * 16u;
+    LOOK_AHEAD(from, sizeof(WORD) * 512u);
 #pragma unroll
     for (uint i = 0; i < 32u; i++) out[i] = FLOATS(i, from);
 }

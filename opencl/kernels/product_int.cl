@@ -91,6 +91,7 @@ kernel void DT(matvec_int)(WEIGHTS_ARGS, uint k_pad, global const int *x, global
     float16 acc = 0.0f;
     for (uint b = 0; b < blocks; b++) {
         global const uint *block = (global const uint *)w + (size_t)(base + b) * (VECTORS * 16u);
+        LOOK_AHEAD(block, VECTORS * 64u);
 #pragma unroll
         for (uint p = 0; p < PARTS; p++) {
             int16 sum = STORED_OFFSET == 0 ? 0 : SUM_OF_PART(b, p) * -STORED_OFFSET;
