@@ -69,10 +69,11 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     size_t profile_bytes = 0;
     const char *file = config->emulate ? emulate_file(config->emulate, rank, config->n_boards, &profile_bytes) : NULL;
     if (file != NULL && profile_bytes < sizeof profile) memcpy(profile, file, profile_bytes); /* the lead's own check tells */
-    char fd[16], ctx[16], batch[16], window[16], cores[16], chain[16], timeout[32];
+    char fd[16], ctx[16], batch[16], window[16], chunk[16], cores[16], chain[16], timeout[32];
     snprintf(fd, sizeof fd, "%d", announce[1]);
     snprintf(ctx, sizeof ctx, "%u", config->ctx_tokens);
     snprintf(window, sizeof window, "%u", config->kv_window);
+    snprintf(chunk, sizeof chunk, "%u", config->chunk);
     snprintf(batch, sizeof batch, "%u", config->batch_tokens);
     snprintf(cores, sizeof cores, "%u", config->cores_per_board);
     snprintf(chain, sizeof chain, "%u", config->n_boards);
@@ -108,6 +109,10 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     if (config->kv_window != 0) {
         argv[n++] = "--kv-window";
         argv[n++] = window;
+    }
+    if (config->chunk != 0) {
+        argv[n++] = "--chunk";
+        argv[n++] = chunk;
     }
     if (config->batch_tokens != 0) {
         argv[n++] = "--batch";

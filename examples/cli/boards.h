@@ -31,7 +31,7 @@ typedef struct boards {
 typedef struct boards_config {
     uint32_t n_boards, cores_per_board;
     const char *model, *device; /* device NULL = the helper's default */
-    uint32_t ctx_tokens, batch_tokens, kv_dtype, wire_kv, kv_window;
+    uint32_t ctx_tokens, batch_tokens, kv_dtype, wire_kv, kv_window, chunk;
     const char *gemm, *precision; /* names of --gemm, --precision: other arithmetic would be another answer */
     const char *emulate; /* list of profiles, as emulate_file reads it; NULL = real boards */
     double board_timeout_s;

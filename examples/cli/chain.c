@@ -79,6 +79,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.kv_dtype = opt->kv_dtype;
     config.wire_kv = opt->wire_kv;
     config.kv_window = opt->kv_window;
+    config.chunk = opt->chunk;
     config.gemm = OPTIONS_GEMM[opt->gemm];
     config.precision = OPTIONS_PRECISION[opt->precision];
     config.emulate = opt->emulate;

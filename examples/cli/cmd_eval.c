@@ -37,7 +37,7 @@ static const option_id ACCEPTS[] = {OPT_MODEL,
                                     OPT_BOARD_TIMEOUT,
                                     OPT_START_TIMEOUT,
                                     OPT_VERBOSE,
-                                    OPT_WIRE_KV, OPT_KV_WINDOW, OPT_END};
+                                    OPT_WIRE_KV, OPT_KV_WINDOW, OPT_CHUNK, OPT_END};
 
 enum { N_TOP = 5 };
 

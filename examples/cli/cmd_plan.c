@@ -26,7 +26,7 @@ static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOA
                                     OPT_KV,          OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,       OPT_LINK,
                                     OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,      OPT_TABLE,       OPT_TABLE_OUT,
                                     OPT_PROFILES,    OPT_MEASURE,   OPT_NAME,        OPT_REPETITIONS,
-                                    OPT_TRACE,       OPT_TIMELINE,  OPT_WIRE_KV, OPT_KV_WINDOW, OPT_END};
+                                    OPT_TRACE,       OPT_TIMELINE,  OPT_WIRE_KV, OPT_KV_WINDOW, OPT_CHUNK, OPT_END};
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);
@@ -101,6 +101,8 @@ int cmd_plan(int argc, char **argv) {
         printf("device %s, context %u tokens, batch %u, keys and values %s, boards %u\n\n", device_name(e.dev),
                plan->ctx_tokens, plan->batch_tokens, plan->kv_dtype == KVR_DTYPE_F32 ? "f32" : "f16", plan->max_boards);
         print_plan(plan);
+        if (plan->ring_tokens < plan->ctx_tokens)
+            printf("\nlayers with a sliding window keep the latest %u tokens\n", plan->ring_tokens);
         if (plan->max_boards > 1) {
             printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
                    (unsigned long long)plan->frame_bytes, plan->frame_tokens);

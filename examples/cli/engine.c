@@ -73,6 +73,8 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     e->config.kv_dtype = opt->kv_dtype;
     e->config.wire_kv = opt->wire_kv;
     e->config.kv_window_layers = opt->kv_window;
+    e->config.chunk_tokens = opt->chunk;
+    e->config.all_keys = opt->all_keys;
     e->config.max_boards = max_boards;
     double timeout_ms = engine_board_timeout_s(opt) * 1000.0;
     e->config.peer_timeout_ms = timeout_ms < 1.0 ? 1u : (uint32_t)timeout_ms;

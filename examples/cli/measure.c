@@ -134,6 +134,7 @@ static int run_chain(const options *opt, uint32_t n_boards, int fd) {
     options own = *opt;
     if (opt->boards == NULL) own.local_boards = n_boards;
     uint64_t n_prompt = longest(&opt->bench_prompt), n_gen = longest(&opt->bench_gen);
+    own.all_keys = longest(&opt->bench_depth) > 0; /* each repetition goes back to the tokens before it */
     uint64_t n_depth = longest(&opt->bench_depth), n_ids = n_depth + n_prompt + 1;
     uint64_t needed = n_depth + (n_prompt > n_gen ? n_prompt : n_gen) + 1;
     int code = engine_open_model(&c.e, opt->model);

@@ -55,6 +55,9 @@ static const option_row TABLE[] = {
      "CPU cores an OpenCL CPU device may use (default 0: all)"},
     {OPT_KV_WINDOW, 0, "kv-window", "W", VALUE_U32, AT(kv_window), 1, 4096,
      "helpers keep keys and values of W layers at a time, for boards with little memory (default: all layers)"},
+    {OPT_CHUNK, 0, "chunk", "N", VALUE_U32, AT(chunk), 1, MAX_TOKENS,
+     "most tokens of a prompt that one board of a chain computes (default: the context). Less costs less memory, much less\n"
+     "where layers have a sliding window"},
     {OPT_WIRE_KV, 0, "wire-kv", "TYPE", VALUE_WIRE_KV, AT(wire_kv), 0, 0,
      "type of keys and values on the way to other boards: f16, f32 (as cached: the default), or q8_0 with about half the\n"
      "bytes of f16; then every board rounds to 8 bits what it caches, also one alone. All boards must agree"},

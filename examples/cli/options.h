@@ -43,6 +43,7 @@ typedef enum option_id {
     OPT_STRATEGY,
     OPT_WIRE_KV,
     OPT_KV_WINDOW,
+    OPT_CHUNK,
     OPT_TEMP,
     OPT_TOP_K,
     OPT_TOP_P,
@@ -115,6 +116,8 @@ typedef struct options {
     uint32_t kv_dtype; /* as kvr_config.kv_dtype */
     uint32_t wire_kv;  /* as kvr_config.wire_kv */
     uint32_t kv_window; /* as kvr_config.kv_window_layers, of helpers */
+    uint32_t chunk;     /* as kvr_config.chunk_tokens */
+    uint32_t all_keys;  /* as kvr_config.all_keys; no option, kvr bench wants it */
     uint32_t gemm;     /* kvr_opencl_gemm, index of OPTIONS_GEMM */
     uint32_t strategy;  /* kvr_cost_strategy */
     uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */

@@ -97,4 +97,7 @@ static inline int kvri_layer_has_window(const kvri_traits *t, uint32_t layer) {
     return t->window != 0 && (t->windows_in <= 1 || layer % t->windows_in < t->windows_in - 1);
 }
 
+/* Tokens before a chunk whose keys such a layer keeps for it; at least one, so that no board waits for nothing. */
+static inline uint32_t kvri_window_reach(const kvri_traits *t) { return t->window > 2 ? t->window - 1 : 1; }
+
 #endif

@@ -191,7 +191,8 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     KVRI_TRY(kvri_job_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, job));
     c->handover.rank = job->rank; /* also what is wrong with the job is said under its rank */
     const int ring = (job->flags & KVRI_JOB_RING) != 0;
-    if (ring && s->plan.kv_window_layers < s->model->info.n_layers) return KVR_ERR_PEER_CTX;
+    if (ring && (s->plan.kv_window_layers < s->model->info.n_layers || s->plan.ring_tokens < s->plan.ctx_tokens))
+        return KVR_ERR_PEER_CTX;
     if (kvri_le32(job->cuts) != 0 || job->n_boards > s->plan.max_boards) return KVR_ERR_PARTITION;
     for (uint32_t r = 0; r < job->n_boards; r++) {
         const uint32_t a = kvri_le32(job->cuts + 4 * r), b = kvri_le32(job->cuts + 4 * r + 4);

@@ -366,6 +366,10 @@ static kvr_status check_limits(kvr_session *s) {
         if (c->handover.ring && h->kv_window != 0)
             return board_failed(s, board, KVR_ERR_PEER_CTX, "TSP wants all layers' keys and values; --kv-window is given at",
                                 address_of(s, board));
+        if (c->handover.ring && s->model->traits.window != 0 && h->chunk_tokens < h->ctx_tokens)
+            return board_failed(s, board, KVR_ERR_PEER_CTX,
+                                "TSP wants the keys of all tokens, windows or not: chunk_tokens of ctx_tokens at the board",
+                                address_of(s, board));
         if (end > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
             return board_failed(s, board, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
                                 address_of(s, board));

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define MODULE "reference"
-#define KEY_BLOCK 64u /* keys per step of the online softmax; boundaries are absolute positions */
+#define KEY_BLOCK KVR_BACKEND_RING /* keys per step of the online softmax; boundaries are absolute positions */
 
 typedef struct cpu_state {
     kvr_backend_need need; /* .tensors points to our copy */
@@ -311,8 +311,8 @@ static kvr_status cpu_attention(void *user, kvr_view dst, kvr_view q, uint32_t k
         for (uint32_t i = 0; i < rows * group; i++) s->row_max[i] = -INFINITY, s->row_sum[i] = 0.0f;
         for (uint32_t at = start; at < end; at += KEY_BLOCK) {
             const uint32_t n = end - at < KEY_BLOCK ? end - at : KEY_BLOCK;
-            load_block(s, k, at, n, g, s->keys);
-            load_block(s, v, at, n, g, s->values);
+            load_block(s, k, at % s->tensors[k].rows, n, g, s->keys);
+            load_block(s, v, at % s->tensors[v].rows, n, g, s->values);
             for (uint32_t t = at > first_token ? at - first_token : 0; t < rows; t++) {
                 /* of this block: keys from the window's start to the own position */
                 const uint32_t own_end = (uint32_t)kvri_min(n, first_token + t + 1 - at);

@@ -11,18 +11,27 @@ void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path pa
     f->goal = goal;
     f->path = path;
     f->first = first;
-    f->n = n;
+    f->n = f->upto = n;
     f->read_from = goal == KVRI_GOAL_LAST ? n - 1 : 0;
 }
 
 static kvri_rows next_rows(const kvri_forward *f, uint32_t batch) {
-    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->n - f->at), f->first + f->at, f->path, f->square_tokens};
+    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->upto - f->at), f->first + f->at, f->path, f->square_tokens};
     return r;
 }
 
-static void enter(kvri_forward *f, kvri_forward_stage stage) {
-    f->stage = stage;
-    f->at = 0;
+/*
+ * First half, for the tokens from `from` on. All of them at once, so that keys and values leave for the next board before
+ * attention begins; but a ring takes no more of them than leave what the first of them sees. Its layer then goes through
+ * both halves a few micro-batches at a time. A chunk that others wait for always fits: kvri_layout_ring_tokens.
+ */
+static void enter_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, uint32_t from) {
+    const uint32_t rows = kvri_kv_rows(&c->ids, c->traits, f->layer);
+    const uint32_t room = rows < plan->ctx_tokens ? rows - kvri_window_reach(c->traits) : f->n;
+    const uint32_t left = f->n - from;
+    f->stage = KVRI_FWD_KV;
+    f->at = f->from = from;
+    f->upto = from + (left <= room ? left : room / plan->batch_tokens * plan->batch_tokens);
 }
 
 /* KVR_OK: the fence is free. */
@@ -77,10 +86,15 @@ static void note_work(kvri_forward *f, const kvri_compute *c) {
     if (f->path == KVR_PATH_PREFILL) kvri_trace_work(c->trace);
 }
 
-static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
+static kvr_status leave_layer(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
     KVRI_TRY(mark_progress(f, c, parts));
     f->layer++;
-    enter(f, f->layer < c->info->n_layers ? KVRI_FWD_KV : KVRI_FWD_HEAD);
+    if (f->layer < c->info->n_layers) {
+        enter_kv(f, c, plan, 0);
+        return KVR_OK;
+    }
+    f->stage = KVRI_FWD_HEAD;
+    f->at = 0;
     return KVR_OK;
 }
 
@@ -89,7 +103,7 @@ static kvr_status step_embed(kvri_forward *f, const kvri_compute *c, const kvr_p
     note_work(f, c);
     KVRI_TRY(kvri_layer_embed(c, &r, parts->tokens + r.first_token));
     f->at += r.rows;
-    if (f->at == f->n) enter(f, KVRI_FWD_KV);
+    if (f->at == f->n) enter_kv(f, c, plan, 0);
     return KVR_OK;
 }
 
@@ -101,24 +115,31 @@ static kvr_status step_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan
     note_work(f, c);
     KVRI_TRY(kvri_layer_keys_values(c, f->layer, &r));
     f->at += r.rows;
-    if (f->at < f->n) return KVR_OK;
-    out->kv_of_layer = (int)f->layer;
-    if (last_layer && f->goal == KVRI_GOAL_CACHE && f->square_tokens == 0)
-        return leave_layer(f, c, parts); /* nobody reads what would follow */
-    enter(f, KVRI_FWD_PREFIX);
+    if (f->at < f->upto) return KVR_OK;
+    if (f->at == f->n) {
+        out->kv_of_layer = (int)f->layer;
+        if (last_layer && f->goal == KVRI_GOAL_CACHE && f->square_tokens == 0)
+            return leave_layer(f, c, plan, parts); /* nobody reads what would follow */
+    }
+    f->at = f->from;
+    f->stage = f->from == 0 ? KVRI_FWD_PREFIX : KVRI_FWD_ATTEND;
     return KVR_OK;
 }
 
 static kvr_status step_attend(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts) {
     const int last_layer = f->layer + 1 == c->info->n_layers;
-    const int whole_chunk_in_h = f->n <= plan->batch_tokens;
     if (last_layer && f->at < f->read_from && f->square_tokens == 0)
-        f->at = f->read_from; /* nobody reads what is before */
-    const kvri_rows r = next_rows(f, plan->batch_tokens);
-    note_work(f, c);
-    KVRI_TRY(kvri_layer_attend(c, f->layer, &r, whole_chunk_in_h && r.rows == f->n));
-    f->at += r.rows;
-    return f->at == f->n ? leave_layer(f, c, parts) : KVR_OK;
+        f->at = (uint32_t)kvri_min(f->read_from, f->upto); /* nobody reads what is before */
+    if (f->at < f->upto) {
+        const kvri_rows r = next_rows(f, plan->batch_tokens);
+        note_work(f, c);
+        KVRI_TRY(kvri_layer_attend(c, f->layer, &r, r.rows == f->upto - f->from)); /* H is that of one micro-batch */
+        f->at += r.rows;
+    }
+    if (f->at < f->upto) return KVR_OK;
+    if (f->at == f->n) return leave_layer(f, c, plan, parts);
+    enter_kv(f, c, plan, f->at);
+    return KVR_OK;
 }
 
 static kvr_status step_head(kvri_forward *f, const kvri_compute *c, const kvri_parts *parts) {
@@ -158,7 +179,7 @@ kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_p
             return KVR_AGAIN;
         }
         if (f->path == KVR_PATH_PREFILL) kvri_trace_prefix_came(c->trace, f->layer);
-        enter(f, KVRI_FWD_ATTEND);
+        f->stage = KVRI_FWD_ATTEND;
         status = KVR_OK;
         break;
     case KVRI_FWD_ATTEND: status = step_attend(f, c, plan, parts); break;

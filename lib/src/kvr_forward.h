@@ -30,6 +30,7 @@ typedef struct kvri_forward {
     uint32_t square_tokens; /* as in kvri_rows; also: the last layer in full */
     uint32_t read_from; /* token of the chunk from which on the last layer's result is read */
     uint32_t layer, at; /* at: tokens of the chunk done in this stage */
+    uint32_t from, upto; /* tokens whose keys and values are stored before they are attended to: all n, or a stretch of them */
     uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
     kvr_fence logits_fence;
     kvr_fence pace[KVRI_PACE]; /* device progress marks, one per layer under way */

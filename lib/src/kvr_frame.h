@@ -16,14 +16,15 @@
 #include "kvr/kvr_link.h"
 #include "kvr/kvr_trace.h"
 
-#define KVRI_WIRE_VERSION 3u
+#define KVRI_WIRE_VERSION 4u
 #define KVRI_FRAME_HEADER 64u
 
 typedef enum kvri_frame_kind {
     KVRI_FRAME_HELLO = 1,  /* both ways: kvri_hello */
     KVRI_FRAME_JOB = 2,    /* lead -> helper: kvri_job */
     KVRI_FRAME_GO = 3,     /* lead -> helper: all boards have their job; no payload */
-    KVRI_FRAME_KV = 4,     /* rank -> rank + 1 (TSP: and lead -> 0): K rows then V rows of one piece of one layer */
+    KVRI_FRAME_KV = 4,     /* rank -> rank + 1 (TSP: and lead -> 0): K rows then V rows of one piece of one layer. In a chain of a
+                            * layer with a window only from the piece on that the first window of rank + 1 begins in */
     KVRI_FRAME_STATUS = 5, /* helper -> lead: kvri_report */
     KVRI_FRAME_ABORT = 6,  /* lead -> helper: drop the job; no payload */
     KVRI_FRAME_BYE = 7,    /* lead -> helper: the lead leaves; no payload */

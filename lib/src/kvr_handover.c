@@ -17,10 +17,23 @@ static int is_of(const kvri_handover *h, uint32_t piece, uint32_t rank) {
     return piece >= h->partition.first_piece[rank] && piece < h->partition.first_piece[rank + 1];
 }
 
-/* Tokens of others that come to this board in every layer. */
-static uint32_t tokens_due(const kvri_handover *h) {
+/*
+ * The first piece of a layer that comes to a rank, or passes it. In a chain those of its own tokens' windows and on: later
+ * ranks see no further back, so what is relayed is among what is kept.
+ */
+static uint32_t first_due(const kvri_handover *h, uint32_t layer, uint32_t rank) {
+    const uint32_t reach = kvri_window_reach(h->traits), cut = h->partition.cut[rank];
+    if (h->ring || !kvri_layer_has_window(h->traits, layer) || cut <= reach) return 0;
+    return kvri_partition_piece_of(&h->partition, cut - reach);
+}
+
+/* Tokens of others that come to this board in a layer. */
+static uint32_t tokens_due(const kvri_handover *h, uint32_t layer) {
     const uint32_t *cut = h->partition.cut;
-    return h->ring ? cut[h->partition.n_boards] - (cut[h->rank + 1] - cut[h->rank]) : cut[h->rank];
+    uint32_t first, count;
+    if (h->ring) return cut[h->partition.n_boards] - (cut[h->rank + 1] - cut[h->rank]);
+    kvri_partition_piece(&h->partition, first_due(h, layer, h->rank), &first, &count);
+    return cut[h->rank] - first;
 }
 
 void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_layers) {
@@ -36,11 +49,15 @@ void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_l
 }
 
 /* Pieces of a layer that pass to the next board of a chain. */
-static uint32_t pieces_to_send(const kvri_handover *h) { return passes_on(h) ? h->partition.first_piece[h->rank + 1] : 0; }
+static uint32_t pieces_to_send(const kvri_handover *h, uint32_t layer) {
+    return passes_on(h) ? h->partition.first_piece[h->rank + 1] - first_due(h, layer, h->rank + 1) : 0;
+}
 
 uint32_t kvri_handover_release(kvri_handover *h, const kvri_parts *parts, uint32_t done_layers) {
     const uint32_t before = h->released;
-    while (h->released < done_layers && (h->ring || parts->sent_pieces[h->released] == pieces_to_send(h))) h->released++;
+    while (h->released < done_layers &&
+           (h->ring || parts->sent_pieces[h->released] == pieces_to_send(h, h->released)))
+        h->released++;
     return h->released - before;
 }
 
@@ -54,7 +71,8 @@ static void queue_piece(kvri_handover *h, const kvri_parts *parts, uint32_t laye
 }
 
 static void queue_own(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
-    for (uint32_t p = h->partition.first_piece[h->rank]; p < h->partition.first_piece[h->rank + 1]; p++)
+    const uint32_t own = h->partition.first_piece[h->rank], due = first_due(h, layer, next_rank(h));
+    for (uint32_t p = own > due ? own : due; p < h->partition.first_piece[h->rank + 1]; p++)
         queue_piece(h, parts, layer, p);
 }
 
@@ -65,10 +83,11 @@ static uint8_t *arrived_bits(const kvri_handover *h, const kvri_parts *parts, ui
 /* A piece is out: it may have been the last one that kept a layer from being sent. */
 static void note_sent(kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
     parts->sent_pieces[layer]++;
-    while (h->n_open < h->n_layers && parts->sent_pieces[h->n_open - h->next_window] == pieces_to_send(h)) {
+    while (h->n_open < h->n_layers &&
+           parts->sent_pieces[h->n_open - h->next_window] == pieces_to_send(h, h->n_open - h->next_window)) {
         const uint32_t open = h->n_open++;
         const uint8_t *bits = arrived_bits(h, parts, open);
-        for (uint32_t p = 0; p < h->partition.first_piece[h->rank]; p++)
+        for (uint32_t p = first_due(h, open, next_rank(h)); p < h->partition.first_piece[h->rank]; p++)
             if (bits[p / 8] >> (p & 7u) & 1u) queue_piece(h, parts, open, p);
         if (h->n_offered > open) queue_own(h, parts, open);
     }
@@ -114,7 +133,7 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     const uint32_t piece = kvri_partition_find(&h->partition, frame->first, frame->count);
     if (frame->rank != rank_before(h) || frame->layer >= h->n_layers || frame->dtype != h->wire_kv ||
         piece == UINT32_MAX || is_of(h, piece, h->rank) ||
-        (!h->ring && piece >= h->partition.first_piece[h->rank]) ||
+        piece < first_due(h, frame->layer, h->rank) || (!h->ring && piece >= h->partition.first_piece[h->rank]) ||
         frame->payload_bytes != 2ull * frame->count * h->wire_row_bytes)
         return KVR_ERR_FRAME;
     uint8_t *bits = arrived_bits(h, env->parts, frame->layer) + piece / 8;
@@ -123,7 +142,8 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     if (!kvri_handover_has_place(h, &env->compute->ids, frame->layer)) return KVR_AGAIN;
 
     /* cut-through: relay before the local copy; a layer that may not be sent yet is relayed when it may */
-    if (passes_on(h) && frame->layer < h->n_open && !(h->ring && is_of(h, piece, next_rank(h)))) {
+    if (passes_on(h) && frame->layer < h->n_open && piece >= first_due(h, frame->layer, next_rank(h)) &&
+        !(h->ring && is_of(h, piece, next_rank(h)))) {
         kvri_frame relay = *frame;
         relay.rank = h->rank;
         relay.clock_us = env->now_us;
@@ -137,10 +157,14 @@ kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, 
     if (h->wire_kv != h->kv_dtype) kvri_q8_unpack(h->kv_dtype, bytes + KVRI_FRAME_HEADER, elements(h, frame->count));
     const uint8_t *keys = bytes + KVRI_FRAME_HEADER;
     const uint8_t *values = keys + (size_t)frame->count * h->kv_row_bytes;
-    const kvr_view k = {kvri_keys(ids, frame->layer), frame->first};
-    const kvr_view v = {kvri_values(ids, frame->layer), frame->first};
-    KVRI_TRY(b->write(b->user, k, frame->count, keys));
-    KVRI_TRY(b->write(b->user, v, frame->count, values));
+    const uint32_t rows = kvri_kv_rows(ids, h->traits, frame->layer);
+    for (uint32_t i = 0, n; i < frame->count; i += n) {
+        const kvr_view k = {kvri_keys(ids, frame->layer), (frame->first + i) % rows};
+        const kvr_view v = {kvri_values(ids, frame->layer), k.row};
+        n = kvri_kv_run(rows, frame->first + i, frame->count - i);
+        KVRI_TRY(b->write(b->user, k, n, keys + (size_t)i * h->kv_row_bytes));
+        KVRI_TRY(b->write(b->user, v, n, values + (size_t)i * h->kv_row_bytes));
+    }
     *bits |= bit;
     env->parts->arrived_tokens[frame->layer] += frame->count;
     h->frames_in++;
@@ -160,21 +184,32 @@ static kvr_status start_read(kvri_handover *h, const kvri_handover_env *env, uin
     tx->layer = entry >> PIECE_BITS;
     tx->piece = entry & ((1u << PIECE_BITS) - 1u);
     kvri_partition_piece(&h->partition, tx->piece, &first, &count);
-    uint8_t *payload = env->parts->tx[slot] + KVRI_FRAME_HEADER;
-    const kvr_view k = {kvri_keys(ids, tx->layer), first};
-    const kvr_view v = {kvri_values(ids, tx->layer), first};
+    uint8_t *keys = env->parts->tx[slot] + KVRI_FRAME_HEADER, *values = keys + (size_t)count * h->kv_row_bytes;
+    const uint32_t rows = kvri_kv_rows(ids, h->traits, tx->layer);
     const kvr_mark after = ready_after(h, b, tx->layer, tx->piece);
-    KVRI_TRY(b->read(b->user, k, count, payload, after, &tx->fences[0]));
-    tx->busy = 1;
-    h->out_head++;
-    KVRI_TRY(b->read(b->user, v, count, payload + (size_t)count * h->kv_row_bytes, after, &tx->fences[1]));
+    kvr_fence *fence = tx->fences;
+    for (uint32_t i = 0, n; i < count; i += n) {
+        const kvr_view k = {kvri_keys(ids, tx->layer), (first + i) % rows};
+        const kvr_view v = {kvri_values(ids, tx->layer), k.row};
+        n = kvri_kv_run(rows, first + i, count - i);
+        KVRI_TRY(b->read(b->user, k, n, keys + (size_t)i * h->kv_row_bytes, after, fence++));
+        if (i == 0) h->out_head++;
+        tx->busy = 1;
+        KVRI_TRY(b->read(b->user, v, n, values + (size_t)i * h->kv_row_bytes, after, fence++));
+    }
     return b->flush != NULL ? b->flush(b->user) : KVR_OK;
 }
 
-/* Both are asked even when one has failed: the other may still write into the buffer. */
+static int is_read(const kvri_tx *tx) {
+    for (size_t i = 0; i < sizeof tx->fences / sizeof tx->fences[0]; i++)
+        if (tx->fences[i] != 0) return 0;
+    return 1;
+}
+
+/* All are asked even when one has failed: the others may still write into the buffer. */
 static kvr_status settle_fences(const kvri_compute *c, kvri_tx *tx) {
     kvr_status failed = KVR_OK;
-    for (uint32_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof tx->fences / sizeof tx->fences[0]; i++) {
         if (tx->fences[i] == 0) continue;
         const kvr_status status = c->backend->done(c->backend->user, tx->fences[i]);
         if (status == KVR_AGAIN) continue;
@@ -182,7 +217,7 @@ static kvr_status settle_fences(const kvri_compute *c, kvri_tx *tx) {
         if (failed == KVR_OK) failed = status;
     }
     if (failed != KVR_OK) return failed;
-    return tx->fences[0] != 0 || tx->fences[1] != 0 ? KVR_AGAIN : KVR_OK;
+    return is_read(tx) ? KVR_OK : KVR_AGAIN;
 }
 
 static kvr_status move_tx(kvri_handover *h, const kvri_handover_env *env, uint32_t slot) {
@@ -241,12 +276,12 @@ static int all_sent(const kvri_handover *h) {
 }
 
 int kvri_handover_has_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer) {
-    return parts->arrived_tokens[layer] == tokens_due(h) && (!h->ring || all_sent(h));
+    return parts->arrived_tokens[layer] == tokens_due(h, layer) && (!h->ring || all_sent(h));
 }
 
 int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts) {
     for (uint32_t l = 0; l < h->n_layers; l++)
-        if (parts->arrived_tokens[l] < tokens_due(h)) return 0;
+        if (parts->arrived_tokens[l] < tokens_due(h, l)) return 0;
     return all_sent(h) && (!passes_on(h) || h->n_offered == h->n_layers);
 }
 
@@ -261,8 +296,8 @@ kvr_status kvri_handover_drain(kvri_handover *h, const kvri_compute *c) {
     for (uint32_t i = 0; i < KVRI_TX_SLOTS; i++) {
         kvri_tx *tx = &h->tx[i];
         settle_fences(c, tx); /* a read that failed is over too */
-        if (tx->fences[0] != 0 || tx->fences[1] != 0) result = KVR_AGAIN;
-        else tx->busy = 0;
+        if (is_read(tx)) tx->busy = 0;
+        else result = KVR_AGAIN;
     }
     if (result == KVR_OK) h->out_head = h->out_tail = 0;
     return result;

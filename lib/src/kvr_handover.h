@@ -17,11 +17,12 @@
 typedef struct kvri_tx {
     uint32_t busy; /* 0 free, 1 being read back, 2 ready to send */
     uint32_t layer, piece;
-    kvr_fence fences[2];
+    kvr_fence fences[4]; /* keys and values, each cut in two where a ring begins again */
 } kvri_tx;
 
 typedef struct kvri_handover {
     kvri_partition partition;
+    const kvri_traits *traits;
     uint32_t rank, n_layers, kv_dtype, kv_row_bytes;
     uint32_t wire_kv, wire_row_bytes; /* the same of frames */
     int ring;           /* TSP: everyone's keys and values go round to everyone; else each rank's to all later ones */

@@ -77,16 +77,28 @@ static kvr_status head_norm(const kvri_compute *c, uint32_t layer, const kvri_ro
     return has(c, weight) ? norm(c, layer, x, x, weight, KVRI_NO_KIND, r->rows, 0) : KVR_OK;
 }
 
-/* Queries and keys are rotated, keys and values go into the cache. */
+/* Rows whose places in the cache follow each other. */
+static kvr_status place_run(const kvri_compute *c, const kvr_rope *rope, const kvr_place *p, uint32_t rows,
+                            uint32_t first_token) {
+    if (B->place != NULL) return B->place(U, p, rope, rows, first_token);
+    if (p->q.tensor != KVR_NO_TENSOR) KVRI_TRY(B->rope(U, p->q, rope, rows, p->n_heads, first_token));
+    KVRI_TRY(B->rope(U, p->k, rope, rows, p->n_kv_heads, first_token));
+    KVRI_TRY(B->store(U, p->k_cache, p->k, rows));                                                  /* K   [S][G][D] */
+    return B->store(U, p->v_cache, p->v, rows);                                                     /* V   [S][G][D] */
+}
+
+/* Queries and keys are rotated, keys and values go into the cache, where a ring may begin again among them. */
 static kvr_status place(const kvri_compute *c, uint32_t layer, const kvri_rows *r, kvr_view q) {
-    const kvr_rope *rope = rope_of(c, layer);
-    const kvr_place p = {q, at(c, KVRI_K), at(c, KVRI_V), {kvri_keys(&c->ids, layer), r->first_token},
-                         {kvri_values(&c->ids, layer), r->first_token}, c->info->n_heads, c->info->n_kv_heads};
-    if (B->place != NULL) return B->place(U, &p, rope, r->rows, r->first_token);
-    if (q.tensor != KVR_NO_TENSOR) KVRI_TRY(B->rope(U, q, rope, r->rows, p.n_heads, r->first_token));
-    KVRI_TRY(B->rope(U, p.k, rope, r->rows, p.n_kv_heads, r->first_token));
-    KVRI_TRY(B->store(U, p.k_cache, p.k, r->rows));                                                 /* K   [S][G][D] */
-    return B->store(U, p.v_cache, p.v, r->rows);                                                    /* V   [S][G][D] */
+    const uint32_t S = kvri_kv_rows(&c->ids, c->traits, layer);
+    for (uint32_t t = 0, n; t < r->rows; t += n) {
+        const uint32_t token = r->first_token + t;
+        const kvr_place p = {{q.tensor, q.row + t}, {at(c, KVRI_K).tensor, t}, {at(c, KVRI_V).tensor, t},
+                             {kvri_keys(&c->ids, layer), token % S}, {kvri_values(&c->ids, layer), token % S},
+                             c->info->n_heads, c->info->n_kv_heads};
+        n = kvri_kv_run(S, token, r->rows - t);
+        KVRI_TRY(place_run(c, rope_of(c, layer), &p, n, token));
+    }
+    return KVR_OK;
 }
 
 /* h = what attention reads. */

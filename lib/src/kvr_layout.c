@@ -18,7 +18,29 @@ kvri_ids kvri_layout_ids(const kvr_model *model, const kvr_plan *plan) {
     ids.kv = ids.work + (uint32_t)KVRI_WORK_COUNT;
     ids.kv_layers = plan->kv_window_layers;
     ids.count = ids.kv + 2 * ids.kv_layers;
+    ids.n_layers = model->info.n_layers;
+    ids.ctx_tokens = plan->ctx_tokens;
+    ids.ring_tokens = plan->ring_tokens;
     return ids;
+}
+
+/*
+ * A token's keys are stored before it is attended to, together with those of a stretch of tokens that begins with it or
+ * before: of a micro-batch, or of a whole chunk where keys travel before attention (kvr_forward.c). While the first of them
+ * has still to be attended to, the tokens that it sees must be there; in a chain these come in whole pieces.
+ */
+uint32_t kvri_layout_ring_tokens(const kvr_model *model, const kvr_plan *plan, uint32_t all_keys) {
+    const uint64_t stretch =
+        plan->max_boards > 1 ? (uint64_t)plan->chunk_tokens + plan->frame_tokens - 1 : plan->batch_tokens;
+    const uint64_t tokens = kvri_window_reach(&model->traits) + stretch;
+    const uint64_t rows = kvri_ceil_div(tokens, KVR_BACKEND_RING) * KVR_BACKEND_RING;
+    return model->traits.window == 0 || all_keys ? plan->ctx_tokens : (uint32_t)kvri_min(rows, plan->ctx_tokens);
+}
+
+uint32_t kvri_kv_rows(const kvri_ids *ids, const kvri_traits *traits, uint32_t layer) {
+    for (uint32_t l = layer % ids->kv_layers; l < ids->n_layers; l += ids->kv_layers)
+        if (!kvri_layer_has_window(traits, l)) return ids->ctx_tokens;
+    return ids->ring_tokens;
 }
 
 static kvr_status set_tensor(kvr_tensor_desc *t, kvr_tensor_role role, uint32_t dtype, uint64_t rows, uint64_t cols,
@@ -54,8 +76,9 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
     for (uint32_t i = 0; i < (uint32_t)KVRI_WORK_COUNT && status == KVR_OK; i++)
         status = set_tensor(&tensors[ids.work + i], KVR_ROLE_WORK, KVR_DTYPE_F32, work[i].rows, work[i].cols, NULL);
     for (uint32_t i = ids.kv; i < ids.count && status == KVR_OK; i++) {
-        status = set_tensor(&tensors[i], KVR_ROLE_KV, plan->kv_dtype, plan->ctx_tokens, GD, NULL);
-        tensors[i].layer = (uint16_t)((i - ids.kv) / 2);
+        const uint32_t layer = (i - ids.kv) / 2;
+        status = set_tensor(&tensors[i], KVR_ROLE_KV, plan->kv_dtype, kvri_kv_rows(&ids, &model->traits, layer), GD, NULL);
+        tensors[i].layer = (uint16_t)layer;
     }
     memset(out, 0, sizeof *out);
     out->struct_bytes = sizeof *out;

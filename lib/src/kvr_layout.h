@@ -33,6 +33,7 @@ typedef enum kvri_work_tensor {
  * take over in turn. */
 typedef struct kvri_ids {
     uint32_t freq, n_freq, work, kv, kv_layers, count;
+    uint32_t n_layers, ctx_tokens, ring_tokens;
 } kvri_ids;
 
 static inline kvr_view kvri_work(const kvri_ids *ids, kvri_work_tensor which, uint32_t row) {
@@ -43,6 +44,14 @@ static inline uint32_t kvri_keys(const kvri_ids *ids, uint32_t layer) {
     return ids->kv + 2 * (layer % ids->kv_layers);
 }
 static inline uint32_t kvri_values(const kvri_ids *ids, uint32_t layer) { return kvri_keys(ids, layer) + 1; }
+
+/* Rows of a layer's keys: the whole context, or a ring where every layer that has this place sees a window only. */
+uint32_t kvri_kv_rows(const kvri_ids *ids, const kvri_traits *traits, uint32_t layer);
+/* Of n tokens from `token` on those that lie in rows one behind the other; the first in row token % rows. */
+static inline uint32_t kvri_kv_run(uint32_t rows, uint32_t token, uint32_t n) {
+    const uint32_t room = rows - token % rows;
+    return n < room ? n : room;
+}
 
 #define KVRI_TX_SLOTS 2u /* frames being read back or waiting for the link */
 #define KVRI_PACE 2u     /* layers that may be enqueued ahead of the device */
@@ -78,6 +87,9 @@ typedef struct kvri_parts_bytes {
 /* Measures or places the session's own parts; the config fields and frame_bytes of plan are in force. */
 kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uint64_t backend_host_bytes,
                                kvri_carve *carve, kvri_parts_bytes *out_bytes);
+
+/* kvr_plan.ring_tokens of a plan whose other numbers are in force. */
+uint32_t kvri_layout_ring_tokens(const kvr_model *model, const kvr_plan *plan, uint32_t all_keys);
 
 /* Most pieces per layer that a session of this plan can meet. */
 uint32_t kvri_layout_max_pieces(const kvr_plan *plan);

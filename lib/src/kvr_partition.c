@@ -64,6 +64,12 @@ void kvri_partition_piece(const kvri_partition *p, uint32_t piece, uint32_t *out
     *out_count = (uint32_t)kvri_min(p->frame_tokens, p->cut[r + 1] - *out_first);
 }
 
+uint32_t kvri_partition_piece_of(const kvri_partition *p, uint32_t token) {
+    uint32_t r = 0;
+    while (token >= p->cut[r + 1]) r++;
+    return p->first_piece[r] + (token - p->cut[r]) / p->frame_tokens;
+}
+
 uint32_t kvri_partition_find(const kvri_partition *p, uint32_t first, uint32_t count) {
     uint32_t r = 0;
     while (r < p->n_boards && first >= p->cut[r + 1]) r++;

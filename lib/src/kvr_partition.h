@@ -24,6 +24,8 @@ kvr_status kvri_partition_share(uint32_t n_tokens, const uint32_t *weights, cons
                                 uint32_t *out_sizes);
 /* The tokens of a piece. piece < first_piece[n_boards]. */
 void kvri_partition_piece(const kvri_partition *p, uint32_t piece, uint32_t *out_first, uint32_t *out_count);
+/* The piece that a token of the prompt is in. */
+uint32_t kvri_partition_piece_of(const kvri_partition *p, uint32_t token);
 /* The piece that is exactly [first, first+count), or UINT32_MAX. */
 uint32_t kvri_partition_find(const kvri_partition *p, uint32_t first, uint32_t count);
 /* Most pieces any partition of at most `tokens` over at most `boards` can have. */

@@ -39,8 +39,9 @@ static uint32_t default_batch(const kvr_model_info *info, const kvr_backend *bac
 }
 
 /* Defaults applied, ranges checked. */
-static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, const kvr_backend *backend, kvr_plan *p,
+static kvr_status resolve(const kvr_model *model, const kvr_config *given, const kvr_backend *backend, kvr_plan *p,
                           kvr_error *error) {
+    const kvr_model_info *info = &model->info;
     kvr_config c;
     memset(&c, 0, sizeof c);
     if (given != NULL) c = *given;
@@ -73,6 +74,7 @@ static kvr_status resolve(const kvr_model_info *info, const kvr_config *given, c
     if (p->frame_tokens > MAX_BATCH_TOKENS)
         return out_of_range(error, "frame_tokens too large", MAX_BATCH_TOKENS, p->frame_tokens);
     if (p->batch_tokens > p->chunk_tokens) p->batch_tokens = p->chunk_tokens;
+    p->ring_tokens = kvri_layout_ring_tokens(model, p, c.all_keys);
     return KVR_OK;
 }
 
@@ -96,7 +98,7 @@ kvr_status kvri_plan_compute(const kvr_model *model, const kvr_config *config, c
     if (model->n_weights == 0)
         return kvri_fail(error, KVR_ERR_UNSUPPORTED, MODULE,
                          "the file holds only a vocabulary: it can tokenize, but not run; give a file with tensors");
-    KVRI_TRY(resolve(info, config, backend, &p, error));
+    KVRI_TRY(resolve(model, config, backend, &p, error));
     p.frame_bytes = kvri_frame_cap(kvr_dtype_row_bytes(p.kv_dtype, (uint64_t)info->n_kv_heads * info->head_dim),
                                    p.frame_tokens, p.ctx_tokens, p.max_boards);
     if (p.frame_bytes == 0)

@@ -62,6 +62,7 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     s->trace.port = &s->port;
     s->failed_rank = -1;
     kvri_handover *h = &s->chain.handover;
+    h->traits = &model->traits;
     h->kv_dtype = plan.kv_dtype;
     h->kv_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
     h->wire_kv = plan.wire_kv;
@@ -166,6 +167,9 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
     if (p->on_board_loss > KVR_LOSS_FAIL) return refuse(s, KVR_ERR_ARG, "no such policy", KVR_LOSS_FAIL, p->on_board_loss);
     if (p->strategy != KVR_STRATEGY_CHAIN && p->strategy != KVR_STRATEGY_TSP && p->strategy != KVR_STRATEGY_TSP_SKIP)
         return refuse(s, KVR_ERR_ARG, "no such strategy", KVR_STRATEGY_TSP_SKIP, p->strategy);
+    if (n_boards > 1 && p->strategy != KVR_STRATEGY_CHAIN && s->plan.ring_tokens < s->plan.ctx_tokens)
+        return refuse(s, KVR_ERR_ARG, "TSP wants the keys of all tokens, windows or not: set all_keys, or chunk_tokens to ctx_tokens",
+                      s->plan.ctx_tokens, s->plan.ring_tokens);
     if (n_boards > 1 && (p->all_logits || p->keep_tokens != 0))
         return refuse(s, KVR_ERR_ARG, "logits of every token, and kept tokens, are for a single board", 1, n_boards);
     if (p->all_logits && p->logits_from >= p->n_ids)
@@ -192,6 +196,20 @@ static kvr_status cut_prompt(kvr_session *s, uint32_t n_ids, uint32_t kept, uint
     return KVR_OK;
 }
 
+/* Tokens up to `end` are about to be cached behind the n_cached ones, of which a chain brings only what the chunk sees. */
+static void note_windows(kvr_session *s, uint32_t chunk_first, uint32_t end) {
+    const uint32_t reach = kvri_window_reach(&s->model->traits), ring = s->plan.ring_tokens;
+    if (s->model->traits.window == 0) return;
+    if (s->n_cached == 0) s->window_first = chunk_first > reach ? chunk_first - reach : 0;
+    if (end > ring && s->window_first < end - ring) s->window_first = end - ring;
+}
+
+/* Of the tokens to keep all, or none: what a window has lost of them depends on all tokens before. */
+static uint32_t kept_tokens(const kvr_session *s, uint32_t wanted) {
+    const uint32_t reach = kvri_window_reach(&s->model->traits);
+    return s->window_first == 0 || wanted >= s->window_first + reach ? wanted : 0;
+}
+
 kvr_status kvri_session_begin_chunk(kvr_session *s, uint32_t n_boards, const uint32_t *sizes) {
     kvri_handover *h = &s->chain.handover;
     kvri_partition partition;
@@ -199,6 +217,7 @@ kvr_status kvri_session_begin_chunk(kvr_session *s, uint32_t n_boards, const uin
     h->partition = partition;
     const uint32_t first = n_boards > 1 ? partition.cut[n_boards - 1] : s->n_cached;
     const uint32_t n = s->n_prompt - first;
+    note_windows(s, n_boards > 1 && s->strategy == KVR_STRATEGY_CHAIN ? first : 0, s->n_prompt);
     s->stats.n_boards = n_boards;
     s->stats.own_first = first;
     s->stats.own_tokens = n;
@@ -238,13 +257,14 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     memset(&s->loss, 0, sizeof s->loss);
     s->failed_rank = -1;
     KVRI_TRY(check_prompt(s, p, n_boards));
-    KVRI_TRY(cut_prompt(s, p->n_ids, p->keep_tokens, n_boards, n_boards > 1 ? p->partition : NULL, &partition));
+    const uint32_t kept = kept_tokens(s, p->keep_tokens);
+    KVRI_TRY(cut_prompt(s, p->n_ids, kept, n_boards, n_boards > 1 ? p->partition : NULL, &partition));
     s->strategy = p->strategy;
     s->goal = p->all_logits ? KVRI_GOAL_ALL : KVRI_GOAL_LAST;
-    s->logits_from = p->all_logits ? p->logits_from : 0;
+    s->logits_from = !p->all_logits ? 0 : p->logits_from > p->keep_tokens ? p->logits_from : p->keep_tokens;
     memcpy(s->parts.tokens, p->ids, p->n_ids * sizeof *p->ids);
     s->n_prompt = s->n_tokens = p->n_ids;
-    s->n_cached = p->keep_tokens;
+    s->n_cached = kept;
     s->n_new = s->is_eos = 0;
     s->max_new = p->max_new_tokens;
     s->ignore_eos = p->ignore_eos;
@@ -297,7 +317,7 @@ static void report_progress(kvr_session *s, kvr_event *out) {
     out->kind = KVR_EVENT_PROGRESS;
     out->total = s->model->info.n_layers * s->forward.n;
     out->done = s->forward.layer * s->forward.n;
-    if (s->forward.stage == KVRI_FWD_ATTEND) out->done += s->forward.at;
+    out->done += s->forward.stage == KVRI_FWD_ATTEND ? s->forward.at : s->forward.stage == KVRI_FWD_KV ? s->forward.from : 0;
     if (out->done > out->total) out->done = out->total;
 }
 
@@ -376,6 +396,7 @@ static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
     s->parts.tokens[s->n_tokens] = id;
     kvri_forward_begin(&s->forward, s->n_tokens, 1, KVR_PATH_DECODE, KVRI_GOAL_LAST);
     s->n_tokens++;
+    note_windows(s, 0, s->n_tokens);
     s->phase = KVRI_PHASE_DECODE;
     return KVR_OK;
 }

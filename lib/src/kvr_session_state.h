@@ -39,6 +39,7 @@ struct kvr_session {
     uint32_t strategy, goal, logits_from;
     int square; /* TSP: all products, every layer in full */
     uint32_t n_cached; /* tokens at the front of parts.tokens whose keys and values are in the cache, in every layer */
+    uint32_t window_first; /* but in layers with a window only from this token on */
     /* what became of it */
     kvr_error error;
     kvr_error loss; /* why the last board was left out */

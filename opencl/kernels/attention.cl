@@ -31,9 +31,10 @@ typedef float2 floatw;
 #endif
 
 #if !KVR_CPU || KVR_D % 16 != 0
-/* Keys start .. end - 1 for the query vector qt: weighted values, their weight and the largest score. */
+/* Keys start .. end - 1, of which key j lies in row j mod ring, for the query vector qt: weighted values, their weight and the
+ * largest score. */
 static void KV(attend_one)(global const float *qt, global const KVT *k_head, global const KVT *v_head, size_t step, uint start,
-                       uint end, float scale, float cap, floatw *acc, float *out_most, float *out_sum) {
+                       uint end, uint ring, float scale, float cap, floatw *acc, float *out_most, float *out_sum) {
     floatw query[KVR_DW];
     for (uint d = 0; d < KVR_DW; d++) {
         query[d] = VLOADW(qt + d * KVR_W) * scale;
@@ -42,13 +43,14 @@ static void KV(attend_one)(global const float *qt, global const KVT *k_head, glo
     float most = -INFINITY;
     float sum = 0.0f;
     for (uint base = start / KVR_KEYS * KVR_KEYS; base < end; base += KVR_KEYS) {
+        const size_t row = base % ring;
         const uint n = min((uint)KVR_KEYS, end - base);
         const uint from = (uint)max((int)start - (int)base, 0);
         float score[KVR_KEYS];
         float block_most = -INFINITY;
         for (int j = 0; j < KVR_KEYS; j++) score[j] = -INFINITY;
         for (uint j = from; j < n; j++) {
-            global const KVT *key = k_head + (base + j) * step;
+            global const KVT *key = k_head + (row + j) * step;
             floatw dot = 0.0f;
             for (uint d = 0; d < KVR_DW; d++) dot = query[d] * KV_LOAD(key + d * KVR_W) + dot;
             score[j] = SUMW(dot);
@@ -65,7 +67,7 @@ static void KV(attend_one)(global const float *qt, global const KVT *k_head, glo
         sum = sum * fade + sum16(p_lo + p_hi);
         for (uint d = 0; d < KVR_DW; d++) acc[d] *= fade;
         for (uint j = from; j < n; j++) {
-            global const KVT *value = v_head + (base + j) * step;
+            global const KVT *value = v_head + (row + j) * step;
             for (uint d = 0; d < KVR_DW; d++) acc[d] = score[j] * KV_LOAD(value + d * KVR_W) + acc[d];
         }
     }
@@ -76,7 +78,7 @@ static void KV(attend_one)(global const float *qt, global const KVT *k_head, glo
 /* One row (decode), split over the context as in attention_one.cl. Work-item: (head, split). */
 kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                               global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
-                              float scale, float cap, uint first_split, uint direct, global float *partial,
+                              uint ring, float scale, float cap, uint first_split, uint direct, global float *partial,
                               uint stats_at, uint as_bytes, global char *bytes, global float *scales,
                               global int *block_sums) {
     const uint h = (uint)get_global_id(0);
@@ -88,8 +90,8 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
     float most;
     float sum;
     KV(attend_one)(q + ((size_t)q_row * H + h) * KVR_D, k + head, v + head, (size_t)G * KVR_D,
-               max((first_split + split) * KVR_SPLIT, start), min((first_split + split + 1u) * KVR_SPLIT, end), scale,
-               cap, acc, &most, &sum);
+               max((first_split + split) * KVR_SPLIT, start), min((first_split + split + 1u) * KVR_SPLIT, end), ring,
+               scale, cap, acc, &most, &sum);
     global float *out = direct ? dst + ((size_t)dst_row * H + h) * KVR_D : partial + part * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(direct ? acc[d] / sum : acc[d], out + d * KVR_W);
     if (as_bytes)
@@ -102,10 +104,10 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
 #endif
 
 #if !KVR_CPU
-/* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: (head, row). */
+/* q, dst: [rows][H * KVR_D]; k, v: [ring][G * KVR_D], H a multiple of G. Work-item: (head, row). */
 static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                           global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
-                          uint window) {
+                          uint window, uint ring) {
     const uint h = (uint)get_global_id(0);
     const uint t = (uint)get_global_id(1);
     if (h >= H || t >= rows) return;
@@ -115,20 +117,20 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
     float most;
     float sum;
     KV(attend_one)(q + ((size_t)(q_row + t) * H + h) * KVR_D, k + head, v + head, (size_t)G * KVR_D,
-               window_start(end, window), end, scale, cap, acc, &most, &sum);
+               window_start(end, window), end, ring, scale, cap, acc, &most, &sum);
     global float *out = dst + ((size_t)(dst_row + t) * H + h) * KVR_D;
     for (uint d = 0; d < KVR_DW; d++) VSTOREW(acc[d] / sum, out + d * KVR_W);
 }
 
 kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                           global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
-                          uint window) {
-    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX);
+                          uint window, uint ring) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX, UINT_MAX);
 }
 
 kernel void KV(attention_limited)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                                   global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
-                                  float cap, uint window) {
-    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window);
+                                  float cap, uint window, uint ring) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window, ring);
 }
 #endif

@@ -54,12 +54,12 @@ static void fetch(global const uchar *at, size_t step_bytes, int n, int bytes) {
 }
 #endif
 
-/* q, dst: row [H * KVR_D]; k, v: [ctx][G * KVR_D]; keys start .. end - 1. Work-item: (KV head and KVR_HEADS of its heads,
+/* q, dst: row [H * KVR_D]; k, v: [ring][G * KVR_D]; keys start .. end - 1. Work-item: (KV head and KVR_HEADS of its heads,
  * split). partial: [split][H][KVR_D] and, from stats_at on, [split][H][2]; unused when direct (one split). as_bytes, with
  * direct only and KVR_D in whole blocks: also quantised. */
 kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                               global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
-                              float scale, float cap, uint first_split, uint direct, global float *partial,
+                              uint ring, float scale, float cap, uint first_split, uint direct, global float *partial,
                               uint stats_at, uint as_bytes, global char *bytes, global float *scales,
                               global int *block_sums) {
     const uint group = H / G;
@@ -96,12 +96,16 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
 
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int base = from / KVR_KEYS * KVR_KEYS; base < to; base += KVR_KEYS) {
+        /* of this block keys first .. last are seen; other rows may hold anything and are not read */
+        const int row = (int)((uint)base % ring);
+        const int first = row + max(from - base, 0);
+        const int last = row + min(to - base, KVR_KEYS) - 1;
         for (int j = 0; j < KVR_KEYS; j++) {
-            global const KVT *key = k_head + (size_t)min(base + j, to - 1) * step;
+            global const KVT *key = k_head + (size_t)clamp(row + j, first, last) * step;
 #pragma unroll
             for (int d = 0; d < KVR_DV; d++) block[j * KVR_DV + d] = KV_LOAD(key + d * 16);
         }
-        fetch((global const uchar *)(v_head + base * step), step * sizeof(KVT), min(KVR_KEYS, to - base),
+        fetch((global const uchar *)(v_head + row * step), step * sizeof(KVT), min(KVR_KEYS, to - base),
               KVR_D * (int)sizeof(KVT));
         for (int h = 0; h < n_heads; h++)
             for (int j = 0; j < KVR_KEYS; j += 16) {
@@ -133,11 +137,11 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
             sum[h] = sum[h] * fade[h] + sum16(lo + hi);
         }
         for (int j = 0; j < KVR_KEYS; j++) {
-            global const KVT *value = v_head + (size_t)min(base + j, to - 1) * step;
+            global const KVT *value = v_head + (size_t)clamp(row + j, first, last) * step;
 #pragma unroll
             for (int d = 0; d < KVR_DV; d++) block[j * KVR_DV + d] = KV_LOAD(value + d * 16);
         }
-        fetch((global const uchar *)(k_head + (base + KVR_KEYS) * step), step * sizeof(KVT),
+        fetch((global const uchar *)(k_head + (uint)(base + KVR_KEYS) % ring * step), step * sizeof(KVT),
               min(KVR_KEYS, to - base - KVR_KEYS), KVR_D * (int)sizeof(KVT));
         for (int h = 0; h < n_heads; h += 4)
             for (int d0 = 0; d0 < KVR_DV; d0 += KVR_DV_TILE) {

@@ -87,12 +87,12 @@ static void KV(turn_keys)(global const KVT *k, size_t step, int n, float *out) {
         }
 }
 
-/* q, dst: [rows][H * KVR_D]; k, v: [ctx][G * KVR_D], H a multiple of G. Work-item: per_item <= KVR_QUERIES of the rows * (H / G)
- * query vectors (row-major) of one KV head. limited is a constant: what only soft caps and windows need is left out of the
- * kernel without them, where it would cost registers and half of the speed. */
+/* q, dst: [rows][H * KVR_D]; k, v: [ring][G * KVR_D], H a multiple of G. Work-item: per_item <= KVR_QUERIES of the rows * (H / G)
+ * query vectors (row-major) of one KV head. limited is a constant: what only soft caps and windows need (and rings, which only
+ * windows have) is left out of the kernel without them, where it would cost registers and half of the speed. */
 static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v, global float *dst,
                        uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap, uint window,
-                       uint per_item, const int limited) {
+                       uint ring, uint per_item, const int limited) {
     const uint g = (uint)get_global_id(0);
     const uint u_first = (uint)get_global_id(1) * per_item;
     if (g >= G) return;
@@ -126,7 +126,7 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int base = limited ? starts[0] / KVR_KEYS * KVR_KEYS : 0; base < end_of_all; base += KVR_KEYS) {
         const int n_here = min(KVR_KEYS, end_of_all - base);
-        const size_t at = (size_t)base * step + (size_t)g * KVR_D;
+        const size_t at = (size_t)(limited ? (uint)base % ring : (uint)base) * step + (size_t)g * KVR_D;
         KV(turn_keys)(k + at, step, n_here, keys);
         for (int j = 0; j < n_here; j++)
             for (int d = 0; d < KVR_D_PAD; d += 16)
@@ -248,13 +248,13 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
 
 kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                           global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
-                          float cap, uint window, uint per_item) {
-    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX, per_item, 0);
+                          float cap, uint window, uint ring, uint per_item) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX, UINT_MAX, per_item, 0);
 }
 
 kernel void KV(attention_limited)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                                   global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
-                                  float cap, uint window, uint per_item) {
-    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window, per_item, 1);
+                                  float cap, uint window, uint ring, uint per_item) {
+    KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, cap, window, ring, per_item, 1);
 }
 #endif

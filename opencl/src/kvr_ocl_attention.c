@@ -66,6 +66,7 @@ static kvr_status put_rows(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k,
     kvri_ocl_call_f32(&call, how->scale);
     kvri_ocl_call_f32(&call, how->soft_cap);
     kvri_ocl_call_u32(&call, how->window == 0 ? UINT32_MAX : how->window);
+    kvri_ocl_call_u32(&call, session->tensors[k].rows);
     if (cl->limits.is_cpu) {
         const uint32_t per_item = queries_per_item(cl, rows);
         kvri_ocl_call_u32(&call, per_item);
@@ -106,6 +107,7 @@ static kvr_status put_one(kvr_opencl *cl, kvr_view dst, kvr_view q, uint32_t k, 
     common_args(&call, dst, q, k, v, rows);
     kvri_ocl_call_u32(&call, start);
     kvri_ocl_call_u32(&call, end);
+    kvri_ocl_call_u32(&call, session->tensors[k].rows);
     kvri_ocl_call_f32(&call, how->scale);
     kvri_ocl_call_f32(&call, how->soft_cap);
     kvri_ocl_call_u32(&call, first_split);

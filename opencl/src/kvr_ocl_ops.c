@@ -218,10 +218,13 @@ static int has_rows(const kvr_opencl *cl, kvr_view view, uint32_t role, uint32_t
     return view.row <= all && rows <= all - view.row;
 }
 
-/* Keys 0 .. first_token + rows - 1 exist. */
-static int in_context(const kvr_opencl *cl, uint32_t tensor, uint32_t rows, uint32_t first_token) {
-    const uint32_t all = tensor_of(cl, tensor)->rows;
-    return first_token <= all && rows <= all - first_token;
+/* Keys 0 .. first_token + rows - 1 exist, or those of them that the window shows. */
+static int in_context(const kvr_opencl *cl, uint32_t tensor, const kvr_attention *how, uint32_t rows,
+                      uint32_t first_token) {
+    const uint32_t all = tensor_of(cl, tensor)->rows, ctx = cl->session->ctx_tokens;
+    if (first_token <= all && rows <= all - first_token) return 1;
+    return all % KVR_BACKEND_RING == 0 && how->window != 0 && rows <= all && how->window - 1u <= all - rows &&
+           first_token <= ctx && rows <= ctx - first_token;
 }
 
 static kvr_status refuse(kvr_opencl *cl, const char *text) {
@@ -338,8 +341,8 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
     const uint64_t kv_cols = (uint64_t)cl->session->n_kv_heads * cl->session->head_dim;
     if (tensor_of(cl, q.tensor)->cols != q_cols || tensor_of(cl, dst.tensor)->cols != q_cols ||
         tensor_of(cl, k)->cols != kv_cols || tensor_of(cl, v)->cols != kv_cols ||
-        tensor_of(cl, k)->type != tensor_of(cl, v)->type || !in_context(cl, k, rows, first_token) ||
-        !in_context(cl, v, rows, first_token))
+        tensor_of(cl, k)->type != tensor_of(cl, v)->type || !in_context(cl, k, how, rows, first_token) ||
+        !in_context(cl, v, how, rows, first_token) || tensor_of(cl, k)->rows != tensor_of(cl, v)->rows)
         return refuse(cl, "attention: shapes, types or context do not fit");
     return rows == 0 ? KVR_OK : kvri_ocl_attention_run(cl, dst, q, k, v, how, rows, first_token);
 }

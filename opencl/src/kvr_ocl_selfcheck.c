@@ -304,6 +304,26 @@ static kvr_status check_attention(const check *c, uint32_t k, uint32_t v) {
     return compare_attention(c, dst, &one, rows - 1, rows, "attention of one token");
 }
 
+/* Where a ring begins again: the last of some tokens behind its end sees these alone, which lie in its first rows. */
+static kvr_status check_ring(const check *c, uint32_t k, uint32_t v) {
+    const uint32_t cols = c->need->n_heads * c->need->head_dim, first_token = desc_of(c, k)->rows;
+    const uint32_t q = find_work(c, cols, UINT32_MAX, UINT32_MAX), dst = find_work(c, cols, q, q);
+    if (q == c->need->n_tensors || dst == c->need->n_tensors) return KVR_OK;
+    const uint32_t rows = (uint32_t)kvri_min(rows_for(c, q, dst), c->need->ctx_tokens - first_token);
+    const float scale = 1.0f / sqrtf((float)c->need->head_dim);
+    const kvr_attention how = {scale, 0.0f, rows, KVR_PATH_PREFILL}, one = {scale, 0.0f, rows, KVR_PATH_DECODE};
+    const kvr_view from = {q, 0}, to = {dst, 0}, last_from = {q, rows - 1}, last_to = {dst, rows - 1};
+    KVRI_TRY(put_rows(c, q, rows, ATTENTION_UNIT));
+    KVRI_TRY(put_rows(c, k, rows, ATTENTION_UNIT));
+    KVRI_TRY(put_rows(c, v, rows, ATTENTION_UNIT));
+    KVRI_TRY(poison(c, dst, rows));
+    KVRI_TRY(ran(c, c->ops.attention(c->cl, to, from, k, v, &how, rows, first_token)));
+    KVRI_TRY(compare_attention(c, dst, &how, rows - 1, rows, "attention of a prompt with a window"));
+    KVRI_TRY(poison(c, dst, rows));
+    KVRI_TRY(ran(c, c->ops.attention(c->cl, last_to, last_from, k, v, &one, 1, first_token + rows - 1)));
+    return compare_attention(c, dst, &one, rows - 1, rows, "attention of one token with a window");
+}
+
 static uint32_t find_vector(const check *c) {
     uint32_t i = 0;
     while (i < c->need->n_tensors && desc_of(c, i)->role != KVR_ROLE_VECTOR) i++;
@@ -335,16 +355,32 @@ static kvr_status check_store(const check *c, uint32_t kv, int by_place) {
     return KVR_OK;
 }
 
+/* The values that belong to keys; n_tensors: none. */
+static uint32_t find_values(const check *c, uint32_t k) {
+    const kvr_tensor_desc *keys = desc_of(c, k);
+    uint32_t v = k + 1;
+    while (v < c->need->n_tensors &&
+           (desc_of(c, v)->role != KVR_ROLE_KV || desc_of(c, v)->cols != keys->cols ||
+            desc_of(c, v)->rows != keys->rows || desc_of(c, v)->dtype != keys->dtype ||
+            keys->cols != c->need->n_kv_heads * c->need->head_dim))
+        v++;
+    return v;
+}
+
+/* The first keys and values, and the first that are a ring. */
 static kvr_status check_caches(const check *c) {
+    int attended_all = 0;
     for (uint32_t k = 0; k < c->need->n_tensors; k++) {
         if (desc_of(c, k)->role != KVR_ROLE_KV || desc_of(c, k)->rows == 0) continue;
-        KVRI_TRY(check_store(c, k, 0));
-        if (desc_of(c, k)->cols == c->need->n_kv_heads * c->need->head_dim) KVRI_TRY(check_store(c, k, 1));
-        for (uint32_t v = k + 1; v < c->need->n_tensors; v++)
-            if (desc_of(c, v)->role == KVR_ROLE_KV && desc_of(c, v)->cols == desc_of(c, k)->cols &&
-                desc_of(c, v)->dtype == desc_of(c, k)->dtype &&
-                desc_of(c, k)->cols == c->need->n_kv_heads * c->need->head_dim)
-                return check_attention(c, k, v);
+        const uint32_t v = find_values(c, k);
+        const int is_ring = desc_of(c, k)->rows < c->need->ctx_tokens && desc_of(c, k)->rows % KVR_BACKEND_RING == 0;
+        if (!attended_all) {
+            KVRI_TRY(check_store(c, k, 0));
+            if (desc_of(c, k)->cols == c->need->n_kv_heads * c->need->head_dim) KVRI_TRY(check_store(c, k, 1));
+            if (v < c->need->n_tensors) KVRI_TRY(check_attention(c, k, v));
+            attended_all = v < c->need->n_tensors;
+        }
+        if (is_ring && v < c->need->n_tensors) return check_ring(c, k, v);
     }
     return KVR_OK;
 }

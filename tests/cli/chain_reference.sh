@@ -52,6 +52,23 @@ helpers_with_a_window_of_layers() {
     done
     [ $(($(cat "$TMP/window.1") * 5)) = "$(cat "$TMP/window.5")" ] || fail "the plan of one layer is not a fifth of five's"
 }
+sliding_windows_keep_the_latest_tokens() {
+    gemma3=$HERE/../golden/models/gemma3.gguf
+    ids=$(seq -s, 1 100)
+    kvr plan -m "$gemma3" -d reference -c 160 --batch 20
+    must_pass
+    grep -q '^layers with a sliding window keep the latest 64 tokens' "$TMP/out" || fail "the plan keeps all"
+    kvr eval -m "$gemma3" -d reference --ids "$ids" -n 40 --batch 20 --from-prefill --raw "$TMP/one.raw"
+    must_pass
+    for chunk in 0 34 60; do # 0: caches of all tokens
+        [ $chunk = 0 ] && set -- || set -- --chunk $chunk
+        kvr eval -m "$gemma3" -d reference --ids "$ids" -n 40 --local-boards 3 --raw "$TMP/three.raw" "$@"
+        must_pass "three boards, $*"
+        same "$TMP/one.raw" "$TMP/three.raw" "logits of three boards, $*"
+    done
+    kvr eval -m "$gemma3" -d reference --ids "$ids" -n 1 --local-boards 3 --chunk 20
+    must_fail 1 "chunk"
+}
 more_boards_than_tokens_use_fewer() {
     single pair 2 8 -d reference
     chain pair 4 - 8 -d reference
@@ -80,6 +97,7 @@ check chunks_longer_than_a_frame_and_a_batch
 check an_f32_cache
 check keys_and_values_of_8_bits_on_the_wire
 check helpers_with_a_window_of_layers
+check sliding_windows_keep_the_latest_tokens
 check more_boards_than_tokens_use_fewer
 check every_strategy_gives_the_same_answer
 check text_is_the_same_too

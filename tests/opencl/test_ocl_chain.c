@@ -66,11 +66,12 @@ static void on_opencl(rig *r, uint32_t board, kvr_config *config, kvr_backend *b
     backend->done = wait_and_ask;
 }
 
-static void answer(const rig_model *model, devices *d, const int32_t *ids, uint32_t n, uint32_t boards,
-                   const uint32_t *partition, rig_answer *out) {
+static void answer_with(const rig_model *model, devices *d, const kvr_config *config, const int32_t *ids, uint32_t n,
+                        uint32_t boards, const uint32_t *partition, rig_answer *out) {
     rig r;
     rig_options o;
     memset(&o, 0, sizeof o);
+    o.config = *config;
     o.change = on_opencl;
     o.user = d;
     o.config.batch_tokens = 16;
@@ -80,6 +81,12 @@ static void answer(const rig_model *model, devices *d, const int32_t *ids, uint3
     rig_run(&r, out);
     assert_int_equal(out->status, KVR_OK);
     rig_close(&r);
+}
+
+static void answer(const rig_model *model, devices *d, const int32_t *ids, uint32_t n, uint32_t boards,
+                   const uint32_t *partition, rig_answer *out) {
+    const kvr_config config = {0};
+    answer_with(model, d, &config, ids, n, boards, partition, out);
 }
 
 /* Activations of 8 bits move logits further from the reference than another order of summation does. */
@@ -134,10 +141,56 @@ static void chains_of_opencl_boards_equal_one_board_on_a_trained_model(void **st
     rig_model_close(&model);
 }
 
+static uint32_t window;
+static void add_windows(gguf_maker *m) {
+    gguf_key_u32(m, "llama.attention.sliding_window", window);
+    gguf_key_u32(m, "llama.attention.sliding_window_pattern", 3);
+}
+
+/* One board that keeps all tokens, one that keeps the latest of layers with a window, and chains of such. */
+static void layers_with_windows_give_the_same_bits_from_rings(void **state) {
+    (void)state;
+    enum { N = 170, CHUNK = 60 };
+    static const uint32_t windows[] = {7, 40}, heads_of[] = {4, 2}; /* heads of 8 numbers, or of 16 */
+    static const uint32_t cuts[][4] = {{50, 60, 60}, {56, 57, 57}, {60, 60, 50}};
+    if (no_device()) skip();
+    for (size_t w = 0; w < 2; w++)
+        for (int f32 = 0; f32 < 2; f32++) {
+            gguf_shape shape = RIG_TINY;
+            rig_model model;
+            devices d;
+            int32_t ids[N];
+            rig_answer all, ring;
+            const kvr_config keeps_all = {.max_boards = 1, .all_keys = 1, .kv_dtype = f32 ? KVR_KV_F32 : 0};
+            const kvr_config keeps_some = {.max_boards = 1, .kv_dtype = keeps_all.kv_dtype};
+            const kvr_config in_chain = {.chunk_tokens = CHUNK, .kv_dtype = keeps_all.kv_dtype};
+            window = windows[w];
+            shape.n_layers = 4;
+            shape.n_heads = heads_of[w];
+            shape.more = add_windows;
+            rig_model_make(&model, &shape);
+            devices_open(&d, KVR_OPENCL_PRECISION_EXACT);
+            rig_ids(ids, N, model.info->n_vocab, 5);
+            answer_with(&model, &d, &keeps_all, ids, N, 1, NULL, &all);
+            answer_with(&model, &d, &keeps_some, ids, N, 1, NULL, &ring);
+            assert_true(rig_same(&model, &all, &ring));
+            rig_answer_free(&ring);
+            for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
+                answer_with(&model, &d, &in_chain, ids, N, 3, cuts[c], &ring);
+                if (!rig_same(&model, &all, &ring)) fail_msg("window %u, partition %u differs", window, (unsigned)c);
+                rig_answer_free(&ring);
+            }
+            rig_answer_free(&all);
+            devices_close(&d);
+            rig_model_close(&model);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chains_of_opencl_boards_equal_one_board_on_random_models),
         cmocka_unit_test(chains_of_opencl_boards_equal_one_board_on_a_trained_model),
+        cmocka_unit_test(layers_with_windows_give_the_same_bits_from_rings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -618,6 +618,106 @@ static void attention_agrees_with_double_precision(void **state) {
     }
 }
 
+typedef struct ring_case {
+    uint32_t H, G, D, ring, first, rows;
+    kvr_dtype dtype;
+    kvr_attention how;
+} ring_case;
+
+static void put_number(kvr_dtype dtype, void *at, size_t i, float value) {
+    if (dtype == KVR_DTYPE_F16) ((uint16_t *)at)[i] = rig_to_half(value);
+    else ((float *)at)[i] = value;
+}
+
+/* The same tokens in caches of all rows and in rings, whose other rows hold what is no number. */
+static void check_ring(const ring_case *c) {
+    rig r;
+    const uint32_t cols = c->G * c->D, width = c->H * c->D, ctx = c->first + c->rows + 3;
+    const size_t row_bytes = (size_t)kvr_dtype_row_bytes(c->dtype, cols);
+    rig_begin(&r, c->rows, ctx, c->H, c->G, c->D);
+    uint32_t kv[2][2], dst[2];
+    for (uint32_t i = 0; i < 4; i++)
+        kv[i / 2][i % 2] = rig_add(&r, KVR_ROLE_KV, c->dtype, i < 2 ? ctx : c->ring, cols);
+    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, c->rows, width);
+    for (uint32_t i = 0; i < 2; i++) dst[i] = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, c->rows, width);
+    rig_open(&r, NULL);
+    const uint32_t end = c->first + c->rows, shown = c->rows + c->how.window - 1;
+    const uint32_t start = end > shown ? end - shown : 0;
+    uint8_t *cache = rig_alloc(ctx * row_bytes), *ring = rig_alloc(c->ring * row_bytes);
+    float *query = rig_alloc(sizeof(float) * c->rows * width);
+    float *got[2] = {rig_alloc(sizeof(float) * c->rows * width), rig_alloc(sizeof(float) * c->rows * width)};
+    uint32_t seed = 5;
+    rig_fill(query, (size_t)c->rows * width, 2);
+    for (size_t side = 0; side < 2; side++) {
+        const rig_side *b = &r.sides[side];
+        const kvr_view from = {q, 0};
+        rig_write(b, q, 0, c->rows, query);
+        for (uint32_t v = 0; v < 2; v++) {
+            for (size_t i = 0; i < (size_t)ctx * cols; i++) put_number(c->dtype, cache, i, rig_random(&seed));
+            memset(ring, 0x7f, c->ring * row_bytes); /* F16 and F32: not a number */
+            for (uint32_t t = start; t < end; t++)
+                memcpy(ring + t % c->ring * row_bytes, cache + t * row_bytes, row_bytes);
+            rig_write(b, kv[0][v], 0, ctx, cache);
+            rig_write(b, kv[1][v], 0, c->ring, ring);
+        }
+        for (uint32_t i = 0; i < 2; i++) {
+            const kvr_view to = {dst[i], 0};
+            rig_ok(b, b->backend.attention(b->backend.user, to, from, kv[i][0], kv[i][1], &c->how, c->rows, c->first));
+            rig_read(b, dst[i], 0, c->rows, got[i]);
+        }
+        if (memcmp(got[0], got[1], sizeof(float) * c->rows * width) != 0)
+            fail_msg("%s: a ring of %u at token %u differs", b->name, c->ring, c->first);
+    }
+    free(cache);
+    free(ring);
+    free(query);
+    free(got[0]);
+    free(got[1]);
+    rig_close(&r);
+}
+
+static void rings_give_the_bits_of_caches_of_all_rows(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    const kvr_path PRE = KVR_PATH_PREFILL, ONE = KVR_PATH_DECODE;
+    const ring_case cases[] = {
+        {4, 2, 32, 64, 50, 30, KVR_DTYPE_F16, {0.2f, 0.0f, 9, PRE}},   {3, 1, 16, 64, 127, 33, KVR_DTYPE_F32, {0.2f, 0.0f, 32, PRE}},
+        {6, 2, 10, 128, 500, 64, KVR_DTYPE_F16, {0.3f, 2.0f, 65, PRE}}, {2, 1, 256, 64, 70, 40, KVR_DTYPE_F16, {0.1f, 50.0f, 2, PRE}},
+        {4, 2, 32, 64, 191, 2, KVR_DTYPE_F16, {0.2f, 0.0f, 1, PRE}},   {7, 1, 8, 192, 3000, 31, KVR_DTYPE_F32, {0.3f, 0.0f, 150, PRE}},
+        {8, 4, 64, 64, 64, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 7, ONE}},    {8, 1, 64, 64, 639, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 64, ONE}},
+        {3, 1, 80, 128, 300, 1, KVR_DTYPE_F32, {0.1f, 1.5f, 100, ONE}}, {6, 2, 10, 64, 257, 1, KVR_DTYPE_F16, {0.3f, 0.0f, 40, ONE}},
+        {14, 2, 128, 640, 1300, 1, KVR_DTYPE_F16, {0.08f, 0.0f, 600, ONE}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (rig_small() && cases[i].rows > 40) continue;
+        check_ring(&cases[i]);
+    }
+}
+
+/* What a ring cannot hold is the caller's mistake. */
+static void attention_over_more_than_a_ring_holds_is_refused(void **state) {
+    (void)state;
+    if (rig_no_device()) skip();
+    rig r;
+    rig_begin(&r, 40, 300, 4, 2, 8);
+    const uint32_t k = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16), v = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16);
+    const uint32_t odd = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 70, 16);
+    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32), dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32);
+    rig_open(&r, NULL);
+    const kvr_backend *b = &r.sides[0].backend;
+    const kvr_view from = {q, 0}, to = {dst, 0};
+    const struct { uint32_t k, v, window, rows, first; kvr_status status; } cases[] = {
+        {k, v, 30, 35, 100, KVR_OK},       {k, v, 30, 36, 100, KVR_ERR_ARG},  {k, v, 0, 1, 64, KVR_ERR_ARG},
+        {k, v, 0, 1, 63, KVR_OK},          {k, v, 30, 1, 300, KVR_ERR_ARG},   {k, v, UINT32_MAX, 1, 100, KVR_ERR_ARG},
+        {odd, odd, 9, 1, 100, KVR_ERR_ARG}, {k, odd, 9, 1, 100, KVR_ERR_ARG}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const kvr_attention how = {0.3f, 0.0f, cases[i].window, KVR_PATH_PREFILL};
+        assert_int_equal(b->attention(b->user, to, from, cases[i].k, cases[i].v, &how, cases[i].rows, cases[i].first),
+                         cases[i].status);
+    }
+    rig_close(&r);
+}
+
 /* ---- transfers ---- */
 
 static void reads_see_all_operators_before_them_and_fences_are_a_fixed_pool(void **state) {
@@ -709,6 +809,8 @@ int main(void) {
         cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
         cmocka_unit_test(stored_keys_of_8_bits_are_the_same_everywhere),
         cmocka_unit_test(attention_agrees_with_double_precision),
+        cmocka_unit_test(rings_give_the_bits_of_caches_of_all_rows),
+        cmocka_unit_test(attention_over_more_than_a_ring_holds_is_refused),
         cmocka_unit_test(a_read_behind_a_mark_sees_what_was_enqueued_before_the_mark),
         cmocka_unit_test(reads_see_all_operators_before_them_and_fences_are_a_fixed_pool),
     };

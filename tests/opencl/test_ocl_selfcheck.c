@@ -44,13 +44,12 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
 
 /* A layer's worth: weights of this type, norm, rotation, caches, activations. */
 static void need_of(rig *r, kvr_dtype dtype, kvr_dtype kv) {
-    rig_begin(r, 8, 64, 4, 2, 16);
+    rig_begin(r, 8, 100, 4, 2, 16);
     rig_add(r, KVR_ROLE_MATRIX, dtype, 96, 64);
     rig_add(r, KVR_ROLE_MATRIX, dtype, 64, 96);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, 64);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, 8);
-    rig_add(r, KVR_ROLE_KV, kv, 64, 32);
-    rig_add(r, KVR_ROLE_KV, kv, 64, 32);
+    for (int i = 0; i < 4; i++) rig_add(r, KVR_ROLE_KV, kv, i < 2 ? 100 : 64, 32); /* the second pair is a ring */
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, 8, 64);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, 8, 64);
     rig_add(r, KVR_ROLE_WORK, KVR_DTYPE_F32, 8, 96);

@@ -49,7 +49,7 @@ static inline rig_memory rig_take(uint64_t bytes) {
     if (m.raw == NULL) abort();
     m.at = (void *)(((uintptr_t)m.raw + 63) & ~(uintptr_t)63);
     m.bytes = (size_t)bytes;
-    memset(m.at, 0xc3, m.bytes); /* memory comes as it is */
+    memset(m.at, 0xff, m.bytes); /* memory comes as it is: here as numbers that are none */
     return m;
 }
 

@@ -47,8 +47,13 @@ typedef enum kvr_tensor_role {
     KVR_ROLE_MATRIX = 0, /* weight for matmul and embed, any dtype */
     KVR_ROLE_VECTOR = 1, /* norm weight or rope factors, F32 or F16, one row */
     KVR_ROLE_WORK = 2,   /* activations, F32, contents undefined at open */
-    KVR_ROLE_KV = 3      /* keys or values of one layer, [ctx_tokens][n_kv_heads*head_dim], F16 or F32 */
+    /* Keys or values of one layer, F16 or F32, [rows][n_kv_heads*head_dim]: those of token t lie in row t mod rows. A layer
+     * whose attention has a window may have fewer rows than ctx_tokens, then a multiple of KVR_BACKEND_RING. */
+    KVR_ROLE_KV = 3
 } kvr_tensor_role;
+
+/* A multiple of every backend's block of keys, so that no block is cut where a ring of rows begins again. */
+#define KVR_BACKEND_RING 64u
 
 /* One tensor, [rows][cols], cols contiguous (file layout for weights). Weights, keys and values are little-endian, also in
  * write() and read(); activations are the host's floats. */
@@ -129,7 +134,7 @@ typedef struct kvr_rope {
 typedef struct kvr_attention {
     float scale;     /* of q . k */
     float soft_cap;  /* scores become soft_cap * tanh(score / soft_cap); 0 = none */
-    uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all */
+    uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all: the caches then have a row for every token */
     kvr_path path;   /* DECODE: rows is 1, and the keys may be cut into parts that are merged in ascending order */
 } kvr_attention;
 
@@ -164,7 +169,7 @@ typedef uint32_t kvr_mark;
 #define KVR_BACKEND_MARKS 4u
 
 /* At most this many reads are outstanding at a time; a backend may refuse more with KVR_ERR_STATE. */
-#define KVR_BACKEND_FENCES 8u
+#define KVR_BACKEND_FENCES 12u
 
 typedef struct kvr_backend {
     uint32_t struct_bytes;
@@ -197,7 +202,8 @@ typedef struct kvr_backend {
     kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
     /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at
      * first_token + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:
-     * [rows][n_heads*head_dim]; k, v: KV tensors. */
+     * [rows][n_heads*head_dim]; k, v: KV tensors. Rows of the caches that no token of this call sees may hold anything; where
+     * they are fewer than the context, rows + window - 1 is at most their number. */
     kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
                             uint32_t rows, uint32_t first_token);
     /* x[t][i] = activation(x[t][i]) * up[t][i]; without the factor when up.tensor is KVR_NO_TENSOR. */

@@ -31,6 +31,8 @@ typedef struct kvr_config {
     uint32_t peer_timeout_ms; /* silence after which a board counts as lost; 0 = 2000. A board gives signs of life between
                                * operators: raise it where a single one blocks for longer (batch_tokens lowers that) */
     uint32_t stall_timeout_ms; /* how long all may live and nothing move; 0 = 15 x peer_timeout_ms */
+    uint32_t all_keys;        /* 1: layers with a sliding window keep the keys of all tokens, as other layers do: for
+                               * kvr_prompt.keep_tokens that go far back. Costs memory: see kvr_plan.ring_tokens */
 } kvr_config;
 
 #define KVR_KV_F32 0x100u /* kvr_config.kv_dtype: F32, whose own number is 0 = default */
@@ -53,6 +55,8 @@ typedef struct kvr_plan {
     uint32_t struct_bytes;
     uint32_t ctx_tokens, batch_tokens, chunk_tokens, kv_dtype, wire_kv, max_boards, frame_tokens,
         peer_timeout_ms, stall_timeout_ms, kv_window_layers; /* in force; kv_window_layers: all layers unless fewer are kept */
+    uint32_t ring_tokens; /* tokens whose keys and values a layer with a sliding window keeps, the latest ones: the window, and
+                           * batch_tokens, or in a chain chunk_tokens and a frame; ctx_tokens: all, or no layer has one */
     uint64_t region_bytes[KVR_REGION_COUNT];
     uint64_t frame_bytes; /* largest legal frame: MAXMSGSIZE of a link */
     uint32_t n_rows;

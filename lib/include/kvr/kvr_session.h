@@ -55,7 +55,9 @@ typedef struct kvr_prompt {
     uint32_t all_logits;     /* 1: an event with logits after every prompt token (single board only) */
     uint32_t logits_from;    /* all_logits: the first position that gets one, below n_ids; earlier ones cost less */
     uint32_t keep_tokens;    /* the first so many ids are those of the last question and its answer: their keys and values
-                              * are still cached and not computed again. Below n_ids; single board only */
+                              * are still cached and not computed again. Below n_ids; single board only. Where layers have a
+                              * sliding window and no longer hold what is seen from there (kvr_plan.ring_tokens), all is
+                              * computed again: the same answer, later; kvr_stats.own_first is 0 then */
     kvr_sampling sampling;
     /* Chain, lead only. n_boards 0 or 1: this board alone. Boards 0..n_boards-2 are the peers given to
      * kvr_session_set_boards; this board is the last. */
