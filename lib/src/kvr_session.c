@@ -168,7 +168,8 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
     if (p->strategy != KVR_STRATEGY_CHAIN && p->strategy != KVR_STRATEGY_TSP && p->strategy != KVR_STRATEGY_TSP_SKIP)
         return refuse(s, KVR_ERR_ARG, "no such strategy", KVR_STRATEGY_TSP_SKIP, p->strategy);
     if (n_boards > 1 && p->strategy != KVR_STRATEGY_CHAIN && s->plan.ring_tokens < s->plan.ctx_tokens)
-        return refuse(s, KVR_ERR_ARG, "TSP wants the keys of all tokens, windows or not: set all_keys, or chunk_tokens to ctx_tokens",
+        return refuse(s, KVR_ERR_ARG,
+                      "TSP wants the keys of all tokens, windows or not: set all_keys, or chunk_tokens to ctx_tokens",
                       s->plan.ctx_tokens, s->plan.ring_tokens);
     if (n_boards > 1 && (p->all_logits || p->keep_tokens != 0))
         return refuse(s, KVR_ERR_ARG, "logits of every token, and kept tokens, are for a single board", 1, n_boards);
@@ -317,7 +318,8 @@ static void report_progress(kvr_session *s, kvr_event *out) {
     out->kind = KVR_EVENT_PROGRESS;
     out->total = s->model->info.n_layers * s->forward.n;
     out->done = s->forward.layer * s->forward.n;
-    out->done += s->forward.stage == KVRI_FWD_ATTEND ? s->forward.at : s->forward.stage == KVRI_FWD_KV ? s->forward.from : 0;
+    if (s->forward.stage == KVRI_FWD_ATTEND) out->done += s->forward.at;
+    if (s->forward.stage == KVRI_FWD_KV) out->done += s->forward.from; /* a later stretch of a layer with a window */
     if (out->done > out->total) out->done = out->total;
 }
 

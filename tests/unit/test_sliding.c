@@ -1,6 +1,6 @@
 /*
  * Layers with a sliding window keep the latest tokens only: the bits of a cache that keeps all, from one board and from
- * chains, whatever is asked after what. Memory of a rig is poisoned with numbers that are none: what was never written must not be read.
+ * chains, whatever is asked after what. The rig fills memory with what is no number, so nothing is read that was not written.
  */
 #include "chain_backend.h"
 
@@ -47,7 +47,8 @@ static void truth_of(const rig_model *model, const kvr_config *like, const int32
 
 static void a_ring_gives_the_bits_of_a_cache_of_all_tokens(void **state) {
     (void)state;
-    static const struct { uint32_t window, in; } kinds[] = {{1, 0}, {2, 3}, {5, 0}, {7, 2}, {31, 3}, {64, 0}, {65, 6}, {100, 3}, {1000, 0}};
+    static const struct { uint32_t window, in; } kinds[] = {{1, 0},  {2, 3},  {5, 0},   {7, 2},   {31, 3},
+                                                            {64, 0}, {65, 6}, {100, 3}, {1000, 0}};
     static const uint32_t batches[] = {1, 7, 32, 64, 90};
     int32_t ids[MOST];
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
