@@ -122,6 +122,7 @@ static int start_helper(board_process *helper, const boards_config *config, uint
         argv[n++] = "--device";
         argv[n++] = config->device;
     }
+    if (config->even) argv[n++] = "--even";
     if (profile[0] != '\0') {
         argv[n++] = "--emulate";
         argv[n++] = profile;

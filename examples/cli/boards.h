@@ -36,6 +36,7 @@ typedef struct boards_config {
     const char *emulate; /* list of profiles, as emulate_file reads it; NULL = real boards */
     double board_timeout_s;
     int own_group; /* keys that end programs reach only this one */
+    int even;    /* nobody asks what a helper can do: it need not measure itself */
     int verbose; /* name every helper on stderr as it is started */
 } boards_config;
 

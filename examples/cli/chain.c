@@ -5,6 +5,7 @@
 
 #include "emulate.h"
 #include "kvr/kvr_cost.h"
+#include "own_profile.h"
 #include "progress.h"
 #include "say.h"
 #include "signals.h"
@@ -85,6 +86,7 @@ static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
     config.emulate = opt->emulate;
     config.board_timeout_s = engine_board_timeout_s(opt);
     config.verbose = opt->verbose != 0;
+    config.even = !c->plans;
     config.own_group = c->helpers_ignore_keys;
     c->n_cores = opt->board_cores;
     return boards_start(&c->local, &config);
@@ -107,10 +109,23 @@ static void say_boards(const chain *c) {
     say_note("board %u: this one, at %s, %s", c->n_boards - 1, c->e.inbox, device_name(c->e.dev));
 }
 
+/* First contact: what the boards can do and how fast their paths are. Who is missing is told at the prompt. */
+static int meet(chain *c) {
+    kvr_event event;
+    kvr_status status = kvr_session_meet(c->e.session);
+    while (status >= 0 && (status = kvr_session_poll(c->e.session, &event)) != KVR_END) {
+        if (signals_caught()) return EXIT_SIGNAL_BASE + signals_caught();
+        if (status == KVR_AGAIN) kvr_session_idle(c->e.session, IDLE_US);
+    }
+    return EXIT_OK;
+}
+
 int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tokens) {
     options own = *opt;
     own.kv_window = 0; /* the lead ends with all keys and values */
     c->n_boards = n_boards;
+    c->plans = n_boards > 1 && !opt->even && opt->partition.n == 0 && opt->profile == NULL &&
+               opt->strategy == KVR_COST_CHAIN;
     signals_catch();
     int code = n_boards > 1 ? engine_check_link() : EXIT_OK;
     if (opt->boards == NULL) own.key = own.allowed = NULL; /* boards of this machine trust each other */
@@ -128,6 +143,7 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     if (code == EXIT_OK) code = engine_open_session(&c->e);
     if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
         code = engine_keep_timeline(&c->e, n_boards * TIMELINE_SPANS_PER_BOARD);
+    if (code == EXIT_OK && c->plans) code = own_profile_take(&c->e, &own);
     if (code != EXIT_OK || n_boards == 1) return code;
 
     const char *listen = opt->listen;
@@ -140,6 +156,7 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
     }
     c->local.go_on = !opt->need_all_boards; /* once they are all up */
     if (code == EXIT_OK) code = engine_set_boards(&c->e, c->addresses, n_boards - 1);
+    if (code == EXIT_OK && c->plans) code = meet(c);
     if (code == EXIT_OK && opt->verbose) say_boards(c);
     return code;
 }

@@ -10,7 +10,8 @@ typedef struct chain {
     engine e;
     boards local;      /* helpers that this process started */
     uint32_t n_boards; /* with this one */
-    double expected_us; /* predicted time to the first token of the last prompt; 0 = not predicted */
+    int plans; /* prompts are cut by what the boards measured */
+    double expected_us; /* by --profile: predicted time to the first token of the last prompt; 0 = not predicted */
     uint32_t n_cores;  /* held to so many cores; 0 = not held */
     int helpers_ignore_keys; /* set before chain_open: Ctrl-C reaches only this process */
     char *remote;      /* copy of --boards, cut into addresses */

@@ -140,6 +140,7 @@ static void on_result(void *user, const measure_result *r) {
         {"n_threads", "threads", number(c[3], 32, "%.0f", r->n_threads), CELL_NUMBER, 7},
         {"boards", "boards", number(c[4], 32, "%.0f", r->n_boards), CELL_NUMBER, 6},
         {"strategy", NULL, chain_strategy_name(r->n_boards, rep->strategy), CELL_TEXT, 0},
+        {"partition", NULL, r->n_prompt ? r->partition : "", CELL_TEXT, 0},
         {"type_k", NULL, kv, CELL_TEXT, 0},
         {"type_v", NULL, kv, CELL_TEXT, 0},
         {"n_prompt", NULL, number(c[5], 32, "%.0f", r->n_prompt), CELL_NUMBER, 0},

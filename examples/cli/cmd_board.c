@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "engine.h"
+#include "own_profile.h"
 #include "say.h"
 #include "signals.h"
 #include "timeline.h"
@@ -19,7 +20,7 @@ static const command_help HELP = {
 static const option_id ACCEPTS[] = {
     OPT_MODEL,   OPT_LISTEN_BOARD, OPT_KEY,       OPT_ALLOWED, OPT_INSECURE,   OPT_CONTEXT,       OPT_DEVICE,
     OPT_THREADS, OPT_KV,           OPT_GEMM,      OPT_PRECISION, OPT_BATCH,    OPT_MAX_BOARDS,    OPT_BOARD_TIMEOUT,
-    OPT_ANNOUNCE_FD, OPT_EMULATE,  OPT_WIRE_KV,   OPT_KV_WINDOW, OPT_CHUNK, OPT_END};
+    OPT_ANNOUNCE_FD, OPT_EMULATE,  OPT_WIRE_KV,   OPT_KV_WINDOW, OPT_CHUNK, OPT_EVEN, OPT_END};
 
 enum { DEFAULT_MAX_BOARDS = 8, IDLE_US = 100000 };
 
@@ -97,6 +98,7 @@ int cmd_board(int argc, char **argv) {
         code = engine_make_plan(&e, &opt, engine_ctx_tokens(&e, &opt, 0),
                                 opt.max_boards ? opt.max_boards : DEFAULT_MAX_BOARDS);
     if (code == EXIT_OK) code = engine_open_session(&e);
+    if (code == EXIT_OK && !opt.even) code = own_profile_take(&e, &opt);
     if (code == EXIT_OK) code = engine_keep_timeline(&e, TIMELINE_SPANS_PER_BOARD); /* a lead may ask for it */
     if (code == EXIT_OK) code = engine_open_link(&e, &opt, opt.listen);
     if (code == EXIT_OK && kvr_session_serve(e.session) != KVR_OK)

@@ -133,6 +133,7 @@ int cmd_eval(int argc, char **argv) {
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     uint32_t n_boards = 1;
     if (code != OPTIONS_DONE) return code;
+    opt.even = opt.partition.n == 0; /* all boards, whatever they can do: it is their arithmetic that counts */
     opt.need_all_boards = 1; /* a figure from fewer boards than asked for would be another one */
     if (opt.ids == NULL) return say_usage(HELP.name, "no prompt given: use --ids 1,2,3");
     if ((code = chain_check_options(&opt, HELP.name, &n_boards)) != EXIT_OK) return code;

@@ -23,6 +23,8 @@ struct device {
     kvr_cpu cpu;
     emulate emulated;
     char name[128];
+    char identity[400];
+    int emulates;
     char cache_dir[1024];
     void *memory; /* of the OpenCL object */
     struct kvr_opencl *opencl;
@@ -33,6 +35,14 @@ const kvr_backend *device_backend(const device *dev) {
 }
 const char *device_name(const device *dev) {
     return dev->name;
+}
+
+const char *device_identity(const device *dev) {
+    return dev->identity[0] != '\0' ? dev->identity : dev->name;
+}
+
+const kvr_board_profile *device_emulated(const device *dev) {
+    return dev->emulates ? &dev->emulated.profile : NULL;
 }
 
 static void use_reference(device *dev) {
@@ -79,6 +89,8 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     kvr_opencl_device(dev->opencl, &info);
     kvr_opencl_backend(dev->opencl, &dev->backend);
     snprintf(dev->name, sizeof dev->name, "opencl:%u.%u %s", info.platform, info.device, info.name);
+    snprintf(dev->identity, sizeof dev->identity, "%s|%s|%s|%s%s", info.platform_name, info.name, info.version,
+             info.driver_version, config.tuning != NULL ? "|tuned" : "");
     return EXIT_OK;
 }
 
@@ -107,6 +119,7 @@ int device_open(const device_choice *choice, const kvr_port *port, device **out)
     if (choice->emulate != NULL) {
         int code = emulate_open(&dev->emulated, choice->emulate, choice->rank, choice->n_boards, &dev->backend);
         snprintf(dev->name, sizeof dev->name, "emulated %s", dev->emulated.profile.name);
+        dev->emulates = 1;
         return code;
     }
     const char *why = name == NULL ? why_reference() : NULL;

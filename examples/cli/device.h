@@ -6,6 +6,7 @@
 
 #include "kvr/kvr_backend.h"
 #include "kvr/kvr_port.h"
+#include "kvr/kvr_profile.h"
 
 typedef struct device device;
 
@@ -28,6 +29,10 @@ void device_close(device *dev);
 const kvr_backend *device_backend(const device *dev);
 /* What it is, for people: "reference (1 core, portable C)" or the device's own name. */
 const char *device_name(const device *dev);
+/* With its driver and their versions: what a measurement is valid for. */
+const char *device_identity(const device *dev);
+/* The board that it emulates; NULL = it is a real one. */
+const kvr_board_profile *device_emulated(const device *dev);
 /* As kvr_opencl_peaks; all 0 for the reference backend, whose compiler's doing nobody can predict. */
 typedef struct device_peaks {
     int known;

@@ -16,6 +16,7 @@
 #include "balance.h"
 #include "say.h"
 #include "signals.h"
+#include "statistics.h"
 
 /* --- in the child --------------------------------------------------------------------------------------------- */
 
@@ -87,7 +88,12 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
     for (uint32_t i = 0; i < opt->repetitions && code == EXIT_OK; i++)
         code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
     result->n_samples = opt->repetitions;
-    result->expected_us = result->n_prompt != 0 ? c->expected_us : 0;
+    kvr_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.struct_bytes = sizeof stats;
+    kvr_session_get_stats(c->e.session, &stats);
+    result->expected_us = result->n_prompt != 0 ? statistics_expected_us(c, &stats) : 0;
+    statistics_partition(c, result->partition, sizeof result->partition);
     result->peak_bytes = peak_bytes();
     return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
 }

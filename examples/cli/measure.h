@@ -15,6 +15,7 @@ typedef struct measure_result {
     uint32_t n_boards, n_threads, batch_tokens, kv_dtype;
     char backend[16], device[128];
     double expected_us; /* predicted time to the first token; 0 = not predicted */
+    char partition[8 * KVR_MAX_BOARDS]; /* of the last repetition: "1010,1038" */
     uint32_t n_samples;
     uint64_t region_bytes[KVR_REGION_COUNT]; /* planned, of this board */
     uint64_t peak_bytes;                     /* most memory this board's process had resident, file pages included */

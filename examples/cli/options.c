@@ -91,7 +91,7 @@ static const option_row TABLE[] = {
     {OPT_BOARD_CORES, 0, "board-cores", "N", VALUE_U32, AT(board_cores), 1, 4096,
      "CPU cores of each local board (default 1)"},
     {OPT_PARTITION, 0, "partition", "A,B,...", VALUE_LIST, AT(partition), 1, MAX_TOKENS,
-     "prompt tokens of each board, this one last (default: even)"},
+     "prompt tokens of each board, this one last (default: by what the boards measured, and only those\nworth using; see --even)"},
     {OPT_STRATEGY, 0, "strategy", "NAME", VALUE_STRATEGY, AT(strategy), 0, 0,
      "how boards share the prompt: chain, single (the lead alone), or for comparison tsp (all keys and values to all\n"
      "boards layer by layer, masked products too) or tsp-skip (without those); the answer is the same (default chain)"},
@@ -164,7 +164,7 @@ static const option_row TABLE[] = {
     {OPT_RUN_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
      "with --profile: what the boards send through (default: loopback for --local-boards, else 1gbit)"},
     {OPT_EVEN, 0, "even", NULL, VALUE_FLAG, AT(even), 0, 0,
-     "with --profile: cut the prompt evenly over all boards and only predict"},
+     "cut the prompt evenly over all boards (with --profile: and predict it); a board measures nothing then"},
     {OPT_MEASURE, 0, "measure", NULL, VALUE_FLAG, AT(measure), 0, 0,
      "time this board with this model and write its profile (default -p: 64 to 1024)"},
     {OPT_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0, "name in the measured profile (default this-board)"},

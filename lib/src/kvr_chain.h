@@ -5,6 +5,8 @@
 #ifndef KVR_CHAIN_H
 #define KVR_CHAIN_H
 
+#include "kvr_balance.h"
+#include "kvr_contact.h"
 #include "kvr_handover.h"
 
 typedef enum kvri_role { KVRI_ALONE = 0, KVRI_LEAD = 1, KVRI_HELPER = 2 } kvri_role;
@@ -29,7 +31,8 @@ enum {
     KVRI_SEND_ALIVE = 64,
     KVRI_SEND_DONE = 128,
     KVRI_SEND_FAILED = 256,
-    KVRI_SEND_SPANS = 512
+    KVRI_SEND_SPANS = 512,
+    KVRI_SEND_PROBED = 1024
 };
 
 /* One board as another sees it. */
@@ -43,6 +46,8 @@ typedef struct kvri_peer {
     uint64_t seen_us;
     uint64_t beat_us; /* when a sign of life was last sent to it */
     kvri_hello hello;
+    kvri_promise promise; /* lead */
+    kvri_path_seen path;  /* lead */
     /* helper: the last frame of its lead, by the lead's clock and by ours */
     uint64_t echo_us, heard_us;
     /* lead: of the exchanges with the board the shortest round trip, 0 = none yet; its clock minus ours then */
@@ -66,6 +71,10 @@ typedef struct kvri_chain {
     uint32_t n_asked;                  /* lead: boards 0..n_asked-1 are wanted for this question */
     uint32_t share[KVR_MAX_BOARDS];    /* lead: tokens that the question gave each of them, then the lead */
     uint32_t on_loss;                  /* lead: kvr_on_board_loss */
+    int is_planned;                    /* lead: share is only what to fall back to; the boards' profiles say the cut */
+    kvri_promise own;                  /* lead: of this board */
+    kvri_contact contact;              /* lead: first contact */
+    kvri_probed probed;                /* helper: what a lead's probe still wants */
     uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left out */
     uint64_t gathered_us;              /* lead: when all that are waited for had answered; 0 = not yet */
     char own_address[KVR_ADDRESS_CAP];
@@ -96,6 +105,9 @@ struct kvr_session;
 
 /* Lead: asks all boards of the question that are not out; again: because one was lost meanwhile. Who answers gets a job; tokens are in the session. */
 void kvri_lead_begin(struct kvr_session *s, uint64_t now_us, int again);
+/* Lead: reads what has come / sends what is due, outside of a question too. As kvri_lead_poll. */
+kvr_status kvri_lead_receive(struct kvr_session *s, uint64_t now_us);
+kvr_status kvri_lead_send(struct kvr_session *s, uint64_t now_us);
 /* Lead: how many boards of the question are not out. */
 uint32_t kvri_lead_left(const struct kvr_session *s);
 /* Lead: after a failure, 1 when the question can go on without those to blame; they are out then. */

@@ -10,7 +10,7 @@
 
 #define MODULE "chain"
 #define FRAMES_PER_POLL 16u
-#define SMALL_FRAME (KVRI_FRAME_HEADER + KVRI_HELLO_BYTES) /* HELLO is the largest thing a helper says */
+#define SMALL_FRAME (KVRI_FRAME_HEADER + KVRI_HELLO_MOST) /* HELLO is the largest thing a helper says */
 
 static kvri_peer *lead_of(kvr_session *s) { return &s->chain.peers[KVRI_SLOT_LEAD]; }
 
@@ -35,6 +35,7 @@ static kvr_status send_report(kvr_session *s, uint32_t peer, kvri_stage stage, k
     r.progress = s->forward.steps + (uint32_t)s->chain.handover.frames_in + (uint32_t)s->chain.handover.frames_out;
     r.echo_us = lead_of(s)->echo_us;
     r.heard_us = lead_of(s)->heard_us;
+    r.compute_us = s->trace.sum_us[KVR_SPAN_COMPUTE];
     kvri_copy_printable(r.text, sizeof r.text, text, strlen(text));
     return kvri_chain_send(s, peer, KVRI_FRAME_STATUS, s->chain.handover.rank, bytes,
                            kvri_report_put(&r, bytes + KVRI_FRAME_HEADER));
@@ -42,7 +43,8 @@ static kvr_status send_report(kvr_session *s, uint32_t peer, kvri_stage stage, k
 
 static kvr_status send_hello(kvr_session *s) {
     uint8_t bytes[SMALL_FRAME];
-    const kvri_hello hello = kvri_chain_hello(s);
+    kvri_hello hello = kvri_chain_hello(s);
+    hello.speed = s->speed;
     return kvri_chain_send(s, KVRI_SLOT_LEAD, KVRI_FRAME_HELLO, s->chain.handover.rank, bytes,
                            kvri_hello_put(&hello, bytes + KVRI_FRAME_HEADER));
 }
@@ -106,6 +108,7 @@ static void send_pending(kvr_session *s, uint64_t now_us) {
         if (what == KVRI_SEND_FAILED)
             status = send_report(s, KVRI_SLOT_LEAD, KVRI_STAGE_FAILED, (kvr_status)c->report.status, c->report.text);
         if (what == KVRI_SEND_SPANS) status = send_spans(s);
+        if (what == KVRI_SEND_PROBED) status = kvri_contact_send_probed(s);
         if (status == KVR_AGAIN) return; /* a lead that is gone for good ends the job by its timeout */
         lead->pending &= ~what;
     }
@@ -280,6 +283,7 @@ static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us)
         lead_of(s)->heard_us = now_us;
     }
     if (f->kind == KVRI_FRAME_JOB) return on_job(s, f, now_us);
+    if (f->kind == KVRI_FRAME_PROBE) return kvri_contact_on_probe(s, f);
     /* leaving a job needs no exact epoch: an ABORT may be sent late, under the number of the job to come */
     const int leaving = f->kind == KVRI_FRAME_BYE || (f->kind == KVRI_FRAME_ABORT && f->epoch >= c->epoch);
     if (!leaving && f->epoch != c->epoch) return KVR_ERR_FRAME;
@@ -325,7 +329,7 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
         }
         result = KVR_OK;
         if (status == KVR_ERR_PEER_WIRE && f.kind == KVRI_FRAME_HELLO && n == KVRI_FRAME_HEADER + KVRI_HELLO_BYTES) {
-            /* A HELLO keeps its shape in all versions so far: answer in ours, the lead then knows the cause. */
+            /* A lead's HELLO keeps its shape in all versions so far: answer in ours, the lead then knows the cause. */
             const uint8_t *payload = s->parts.rx + KVRI_FRAME_HEADER;
             kvri_hello hello;
             if (kvri_hello_get(payload, KVRI_HELLO_BYTES, &hello) == KVR_OK)

@@ -76,9 +76,9 @@ static kvr_status send_one(kvr_session *s, uint32_t rank, uint32_t what) {
     kvri_chain *c = &s->chain;
     const uint32_t board = c->board_at[rank];
     const kvri_partition *p = &c->handover.partition;
-    uint8_t small[KVRI_FRAME_HEADER + KVRI_REPORT_BYTES > KVRI_FRAME_HEADER + KVRI_HELLO_BYTES
+    uint8_t small[KVRI_FRAME_HEADER + KVRI_REPORT_BYTES > KVRI_FRAME_HEADER + KVRI_HELLO_MOST
                       ? KVRI_FRAME_HEADER + KVRI_REPORT_BYTES
-                      : KVRI_FRAME_HEADER + KVRI_HELLO_BYTES];
+                      : KVRI_FRAME_HEADER + KVRI_HELLO_MOST];
     uint8_t *bytes = what == KVRI_SEND_JOB ? s->parts.tx[0] : small;
     uint8_t *payload = bytes + KVRI_FRAME_HEADER;
     kvri_frame_kind kind = KVRI_FRAME_ABORT;
@@ -122,7 +122,7 @@ static kvr_status send_to(kvr_session *s, uint32_t rank) {
     return KVR_OK;
 }
 
-static kvr_status send_pending(kvr_session *s, uint64_t now_us) {
+kvr_status kvri_lead_send(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     for (uint32_t r = 0; r < c->n_used; r++) {
         kvri_peer *p = peer_of(s, r);
@@ -172,7 +172,9 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     p->absent = 0; /* whatever it answers to: it lives, and is waited for the next time */
     if (c->state != KVRI_CHAIN_HELLO) return was_absent ? KVR_OK : KVR_ERR_FRAME; /* of an older question */
     if (p->out || board >= c->n_asked) return KVR_OK;
+    const kvri_speed before = p->hello.speed;
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
+    if (!kvri_speed_equal(&before, &p->hello.speed)) memset(&p->promise, 0, sizeof p->promise);
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
         return board_failed(s, board, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
@@ -232,7 +234,10 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint64_t now_us
     switch (report.stage) {
     case KVRI_STAGE_READY: p->ready = 1; return KVR_OK;
     case KVRI_STAGE_WORKING: return KVR_OK;
-    case KVRI_STAGE_DONE: p->done = 1; return KVR_OK;
+    case KVRI_STAGE_DONE:
+        p->done = 1;
+        p->promise.took_us = report.compute_us;
+        return KVR_OK;
     case KVRI_STAGE_REFUSED:
     case KVRI_STAGE_FAILED: break;
     default: return KVR_ERR_FRAME;
@@ -293,12 +298,22 @@ static kvr_status next_failed(kvr_session *s, kvr_status status) {
     return board_failed(s, board, status, "cannot send to the board at", address_of(s, board));
 }
 
+/* Of a job that is over: what a board took for it, a last sign of life. */
+static kvr_status on_tail(kvr_session *s, const kvri_frame *f) {
+    kvri_report report;
+    if (f->epoch != s->chain.epoch || f->rank >= s->chain.n_used) return KVR_OK;
+    KVRI_TRY(kvri_report_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &report));
+    if (report.stage == KVRI_STAGE_DONE) peer_of(s, f->rank)->promise.took_us = report.compute_us;
+    return KVR_OK;
+}
+
 static kvr_status on_frame(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     if (f->session != c->session || f->rank >= c->n_helpers) return KVR_ERR_FRAME;
     if (f->kind == KVRI_FRAME_HELLO) return on_hello(s, f, f->rank);
     if (f->kind == KVRI_FRAME_SPANS) return f->rank < c->n_used ? on_spans(s, f) : KVR_ERR_FRAME;
-    if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* the tail of a job that is over: DONE, a last sign of life */
+    if (f->kind == KVRI_FRAME_PROBE) return kvri_contact_answer(s, f);
+    if (c->state == KVRI_CHAIN_IDLE) return f->kind == KVRI_FRAME_STATUS ? on_tail(s, f) : KVR_OK;
     switch (f->kind) {
     case KVRI_FRAME_STATUS: return on_status(s, f, now_us);
     case KVRI_FRAME_KV: {
@@ -329,7 +344,7 @@ static int32_t only_one_missing(const kvr_session *s) {
     return missing;
 }
 
-static kvr_status receive(kvr_session *s, uint64_t now_us) {
+kvr_status kvri_lead_receive(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvr_status result = KVR_AGAIN;
     for (uint32_t i = 0; i < FRAMES_PER_POLL; i++) {
@@ -440,10 +455,23 @@ int kvri_lead_probes(const kvr_session *s) {
     return 0;
 }
 
+/* Leaves out the boards without tokens. Returns how many helpers are left. */
+static uint32_t take_cut(kvr_session *s, uint32_t n, uint32_t *sizes) {
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (sizes[i] == 0) continue;
+        s->chain.board_at[used] = s->chain.board_at[i];
+        sizes[used++] = sizes[i];
+    }
+    sizes[used] = sizes[n];
+    return used;
+}
+
 /* Gives the ranks to the boards that answered, in their order, and cuts the prompt over them and us. */
 static kvr_status form(kvr_session *s) {
     kvri_chain *c = &s->chain;
     uint32_t weights[KVR_MAX_BOARDS], limits[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS], n = 0;
+    int is_cut = 0;
     for (uint32_t r = 0; r < c->n_used; r++) {
         const uint32_t b = c->board_at[r];
         if (!c->peers[b].met) continue;
@@ -451,11 +479,15 @@ static kvr_status form(kvr_session *s) {
         weights[n] = c->share[b];
         limits[n++] = c->peers[b].hello.chunk_tokens;
     }
-    c->n_used = n;
     weights[n] = c->share[c->n_asked];
     limits[n] = s->plan.chunk_tokens;
-    if (n == c->n_asked) memcpy(sizes, c->share, (n + 1) * sizeof *sizes); /* as asked for */
-    else if (kvri_partition_share(s->n_prompt, weights, limits, n + 1, sizes) != KVR_OK)
+    kvri_balance_learn(s); /* what came since the question was put */
+    if (s->strategy == KVR_STRATEGY_CHAIN && (c->is_planned || n == c->n_asked))
+        is_cut = kvri_balance_cut(s, c->board_at, n, c->is_planned ? NULL : c->share, sizes);
+    if (is_cut) kvri_balance_forgive(s, c->board_at, n, sizes);
+    c->n_used = n = is_cut ? take_cut(s, n, sizes) : n;
+    if (!is_cut && n == c->n_asked) memcpy(sizes, c->share, (n + 1) * sizeof *sizes); /* as asked for, or even */
+    else if (!is_cut && kvri_partition_share(s->n_prompt, weights, limits, n + 1, sizes) != KVR_OK)
         return kvri_fail_n(&s->error, KVR_ERR_PARTITION, MODULE,
                            "the boards that are left do not hold the prompt: raise chunk_tokens; wanted = tokens, has = boards",
                            s->n_prompt, n + 1);
@@ -495,7 +527,7 @@ static void pend_all(kvr_session *s, uint32_t what) {
 
 kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
-    const kvr_status received = receive(s, now_us);
+    const kvr_status received = kvri_lead_receive(s, now_us);
     if (received < 0) return received;
     if (kvri_chain_clocks_due(s, received)) KVRI_TRY(check_clocks(s, now_us));
     switch (c->state) {
@@ -525,7 +557,7 @@ kvr_status kvri_lead_poll(kvr_session *s, uint64_t now_us) {
     case KVRI_CHAIN_READY:
     case KVRI_CHAIN_DRAIN: break;
     }
-    KVRI_TRY(send_pending(s, now_us));
+    KVRI_TRY(kvri_lead_send(s, now_us));
     if (!c->handover.ring || c->state != KVRI_CHAIN_RUN) return received;
     const kvri_handover_env env = kvri_chain_env(s, now_us);
     const kvr_status pumped = kvri_handover_pump(&c->handover, &env);

@@ -243,6 +243,22 @@ kvr_status kvri_sim_begin(kvri_sim *sim, const kvr_cost_job *job, void *work, si
     return KVR_OK;
 }
 
+size_t kvri_sim_room(uint32_t n_boards, uint32_t n_layers, uint32_t pieces) {
+    kvri_carve carve = {NULL, 0, 0};
+    kvr_cost_job job;
+    kvri_sim sim;
+    memset(&job, 0, sizeof job);
+    memset(&sim, 0, sizeof sim);
+    job.n_tokens = pieces;
+    sim.job = &job;
+    sim.strategy = KVR_COST_CHAIN;
+    sim.n_boards = n_boards;
+    sim.n_layers = n_layers;
+    sim.frame_tokens = 1;
+    lay_out(&sim, &carve);
+    return carve.overflow ? SIZE_MAX : (size_t)carve.used;
+}
+
 void kvri_sim_use(kvri_sim *sim, const kvr_board_profile *const *boards, const kvr_link_profile *const *links,
                   uint32_t n_boards) {
     sim->boards = boards;

@@ -98,16 +98,31 @@ uint32_t kvri_hello_put(const kvri_hello *h, uint8_t *p) {
     put64(p, h->fingerprint);
     for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) put32(p + 8 + 4 * i, words[i]);
     put_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
-    return KVRI_HELLO_BYTES;
+    if (!h->speed.known) return KVRI_HELLO_BYTES;
+    kvri_speed_put(&h->speed, p + KVRI_HELLO_BYTES);
+    return KVRI_HELLO_MOST;
 }
 
 kvr_status kvri_hello_get(const uint8_t *p, uint32_t n, kvri_hello *h) {
-    if (n != KVRI_HELLO_BYTES) return KVR_ERR_FRAME;
+    if (n != KVRI_HELLO_BYTES && n != KVRI_HELLO_MOST) return KVR_ERR_FRAME;
+    memset(&h->speed, 0, sizeof h->speed);
+    if (n == KVRI_HELLO_MOST) h->speed = kvri_speed_get(p + KVRI_HELLO_BYTES);
     uint32_t *const words[KVRI_HELLO_WORDS] = {&h->kv_dtype,   &h->wire_kv,      &h->frame_tokens,
                                                &h->ctx_tokens, &h->chunk_tokens, &h->max_boards, &h->kv_window};
     h->fingerprint = kvri_le64(p);
     for (uint32_t i = 0; i < KVRI_HELLO_WORDS; i++) *words[i] = kvri_le32(p + 8 + 4 * i);
     return get_text(p + 8 + 4 * KVRI_HELLO_WORDS, h->address, KVR_ADDRESS_CAP);
+}
+
+uint32_t kvri_probe_put(const kvri_probe *probe, uint8_t *p) {
+    put32(p, probe->answer_bytes);
+    return KVRI_PROBE_BYTES;
+}
+
+kvr_status kvri_probe_get(const uint8_t *p, uint32_t n, kvri_probe *out) {
+    if (n != KVRI_PROBE_BYTES) return KVR_ERR_FRAME;
+    out->answer_bytes = kvri_le32(p);
+    return KVR_OK;
 }
 
 uint32_t kvri_report_put(const kvri_report *r, uint8_t *p) {
@@ -117,6 +132,7 @@ uint32_t kvri_report_put(const kvri_report *r, uint8_t *p) {
     put_text(p + 12, r->text, KVRI_REPORT_TEXT);
     put64(p + 12 + KVRI_REPORT_TEXT, r->echo_us);
     put64(p + 20 + KVRI_REPORT_TEXT, r->heard_us);
+    put64(p + 28 + KVRI_REPORT_TEXT, r->compute_us);
     return KVRI_REPORT_BYTES;
 }
 
@@ -127,6 +143,7 @@ kvr_status kvri_report_get(const uint8_t *p, uint32_t n, kvri_report *r) {
     r->progress = kvri_le32(p + 8);
     r->echo_us = kvri_le64(p + 12 + KVRI_REPORT_TEXT);
     r->heard_us = kvri_le64(p + 20 + KVRI_REPORT_TEXT);
+    r->compute_us = kvri_le64(p + 28 + KVRI_REPORT_TEXT);
     return get_text(p + 12, r->text, KVRI_REPORT_TEXT);
 }
 
@@ -199,6 +216,6 @@ uint64_t kvri_frame_cap(uint64_t kv_row_bytes, uint32_t frame_tokens, uint32_t c
     const uint64_t job = KVRI_JOB_FIXED + 4ull * (max_boards + 1) + 4ull * chunk_tokens;
     if (!kvri_mul(2ull * frame_tokens, kv_row_bytes, &kv)) return 0;
     bytes = kv > job ? kv : job;
-    if (bytes < KVRI_HELLO_BYTES) bytes = KVRI_HELLO_BYTES;
+    if (bytes < KVRI_HELLO_MOST) bytes = KVRI_HELLO_MOST;
     return bytes > UINT32_MAX - KVRI_FRAME_HEADER ? 0 : bytes + KVRI_FRAME_HEADER;
 }

@@ -15,6 +15,7 @@
 
 #include "kvr/kvr_link.h"
 #include "kvr/kvr_trace.h"
+#include "kvr_speed.h"
 
 #define KVRI_WIRE_VERSION 4u
 #define KVRI_FRAME_HEADER 64u
@@ -28,7 +29,9 @@ typedef enum kvri_frame_kind {
     KVRI_FRAME_STATUS = 5, /* helper -> lead: kvri_report */
     KVRI_FRAME_ABORT = 6,  /* lead -> helper: drop the job; no payload */
     KVRI_FRAME_BYE = 7,    /* lead -> helper: the lead leaves; no payload */
-    KVRI_FRAME_SPANS = 8   /* helper -> lead, after DONE, when JOB asked for it: kvri_spans; first, count: which spans */
+    KVRI_FRAME_SPANS = 8,   /* helper -> lead, after DONE, when JOB asked for it: kvri_spans; first, count: which spans */
+    KVRI_FRAME_PROBE = 9 /* lead -> idle helper: kvri_probe, answer with `count` frames; the answers: zeros, as many bytes as
+                            wanted; first: which probe, both ways */
 } kvri_frame_kind;
 
 typedef struct kvri_frame {
@@ -45,10 +48,19 @@ typedef struct kvri_hello {
     uint32_t kv_dtype, wire_kv, frame_tokens, ctx_tokens, chunk_tokens, max_boards;
     uint32_t kv_window; /* layers that it keeps at a time; 0 = all */
     char address[KVR_ADDRESS_CAP]; /* where the lead's inbox is reached; "" from a helper */
+    kvri_speed speed; /* of a helper. The lead's HELLO has none, so that it looks the same in every wire version */
 } kvri_hello;
 
 #define KVRI_HELLO_WORDS 7u
-#define KVRI_HELLO_BYTES (8u + 4u * KVRI_HELLO_WORDS + KVR_ADDRESS_CAP)
+#define KVRI_HELLO_BYTES (8u + 4u * KVRI_HELLO_WORDS + KVR_ADDRESS_CAP) /* without a speed */
+#define KVRI_HELLO_MOST (KVRI_HELLO_BYTES + KVRI_SPEED_BYTES)
+
+/* Frames and bytes of an answer to PROBE, at most. */
+#define KVRI_PROBE_FRAMES 64u
+#define KVRI_PROBE_BYTES 4u
+typedef struct kvri_probe {
+    uint32_t answer_bytes; /* of payload, each frame */
+} kvri_probe;
 
 typedef enum kvri_stage {
     KVRI_STAGE_REFUSED = 1, /* to HELLO or JOB: status says why */
@@ -65,9 +77,10 @@ typedef struct kvri_report {
     uint32_t progress;
     char text[KVRI_REPORT_TEXT]; /* printable, terminated */
     uint64_t echo_us, heard_us;  /* clock of the last frame from the lead; when it came, by the sender's clock. 0 = none */
+    uint64_t compute_us; /* how long its device has worked on the job */
 } kvri_report;
 
-#define KVRI_REPORT_BYTES (12u + KVRI_REPORT_TEXT + 16u)
+#define KVRI_REPORT_BYTES (12u + KVRI_REPORT_TEXT + 24u)
 
 /* kvri_job.flags */
 #define KVRI_JOB_TRACED 1u /* the lead wants the spans */
@@ -98,6 +111,8 @@ kvr_status kvri_frame_open(const uint8_t *bytes, uint64_t n, kvri_frame *out);
 /* Payloads. The put functions write behind the header and return the payload's bytes; the get functions check. */
 uint32_t kvri_hello_put(const kvri_hello *hello, uint8_t *payload);
 kvr_status kvri_hello_get(const uint8_t *payload, uint32_t n, kvri_hello *out);
+uint32_t kvri_probe_put(const kvri_probe *probe, uint8_t *payload);
+kvr_status kvri_probe_get(const uint8_t *payload, uint32_t n, kvri_probe *out);
 uint32_t kvri_report_put(const kvri_report *report, uint8_t *payload);
 kvr_status kvri_report_get(const uint8_t *payload, uint32_t n, kvri_report *out);
 uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next, const uint32_t *cuts,

@@ -130,6 +130,8 @@ kvri_parts kvri_layout_session(const kvr_model *model, const kvr_plan *plan, uin
     p.outbox = kvri_carve_take(carve, chain ? L * pieces : 0, sizeof *p.outbox);
     p.addresses = kvri_carve_take(carve, chain ? plan->max_boards : 0, KVR_ADDRESS_CAP);
     out_bytes->chain = since(carve, &mark);
+    p.balance = kvri_carve_take(carve, chain ? kvri_balance_bytes(plan->max_boards, info->n_layers) : 0, 1);
+    out_bytes->balance = since(carve, &mark);
     p.backend_mem = kvri_carve_take(carve, backend_host_bytes, 1);
     out_bytes->backend = since(carve, &mark);
     return p;

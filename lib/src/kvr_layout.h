@@ -71,6 +71,7 @@ typedef struct kvri_parts {
     uint32_t *sent_pieces;        /* [L] */
     uint32_t *outbox;             /* [L * max_pieces] */
     char *addresses;              /* [max_boards][KVR_ADDRESS_CAP] */
+    void *balance;                /* where the lead plans */
     void *backend_mem;
 } kvri_parts;
 
@@ -81,7 +82,7 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
 
 /* Bytes of each group of parts, for the plan's rows. */
 typedef struct kvri_parts_bytes {
-    uint64_t state, tokens, logits, link, chain, backend;
+    uint64_t state, tokens, logits, link, chain, balance, backend;
 } kvri_parts_bytes;
 
 /* Measures or places the session's own parts; the config fields and frame_bytes of plan are in force. */

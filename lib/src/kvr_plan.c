@@ -119,6 +119,7 @@ kvr_status kvri_plan_compute(const kvr_model *model, const kvr_config *config, c
     add_row(&p, KVR_REGION_SESSION, "logits and candidates", bytes.logits);
     add_row(&p, KVR_REGION_SESSION, "link buffers", bytes.link);
     add_row(&p, KVR_REGION_SESSION, "chain tables", bytes.chain);
+    add_row(&p, KVR_REGION_SESSION, "planner", bytes.balance);
     add_row(&p, KVR_REGION_SESSION, "backend state", bytes.backend - in_host);
     add_row(&p, home, "weights", out_size->in_host ? 0 : out_size->weight_bytes);
     add_row(&p, home, "keys and values", out_size->kv_bytes);

@@ -59,6 +59,21 @@ kvr_status kvr_board_profile_read(const char *text, size_t bytes, kvr_board_prof
     return KVR_OK;
 }
 
+int kvr_board_profile_valid(const kvr_board_profile *profile) {
+    for (size_t i = 0; i < COUNT(BOARD); i++) {
+        const uint8_t *at = (const uint8_t *)profile + BOARD[i].offset;
+        uint32_t whole = 0;
+        double value = BOARD[i].low;
+        if (BOARD[i].kind == KVRI_FIELD_U32) {
+            memcpy(&whole, at, sizeof whole);
+            value = whole;
+        }
+        if (BOARD[i].kind == KVRI_FIELD_REAL) memcpy(&value, at, sizeof value);
+        if (!(value >= BOARD[i].low && value <= BOARD[i].high)) return 0; /* not a number is in no range */
+    }
+    return 1;
+}
+
 kvr_status kvr_link_profile_read(const char *text, size_t bytes, kvr_link_profile *out, kvr_error *error) {
     kvri_lines lines;
     kvr_link_profile p;

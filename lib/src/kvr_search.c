@@ -17,6 +17,9 @@
 #define BETTER (1 - 1e-9)  /* smaller gains are rounding */
 #define SMOOTH 0.002       /* weight of the boards' balance beside TTFT; see score() */
 #define FEWER_WINS 1.001   /* a board that saves less stays out */
+#define EQUAL_ROUNDS 6     /* quick search: of making all boards compute equally long */
+#define QUICK_PAIRS 8u     /* of boards: beyond these, their moves would take too long */
+#define QUICK_WORTH 1.01   /* a board that is predicted to save less stays out: predictions err by more */
 #define HIDDEN 1.02 /* of TTFT with free links: the network is hidden */
 
 /* --- one set of boards --------------------------------------------------------------------------------------- */
@@ -239,6 +242,82 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
     }
     *out_ttft_us = taken;
     return KVR_OK;
+}
+
+/* --- while a prompt waits ------------------------------------------------------------------------------------ */
+
+/* Shares by speed, bent until all boards compute equally long: nearly the best cut where the network keeps up. */
+static double equal(kvri_sim *sim) {
+    const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
+    double best = -1;
+    for (uint32_t r = 0; r < P; r++)
+        sim->weights[r] = 1 / kvri_single_us(&sim->costs[r], C, sim->costs[r].tile, sim->n_layers, sim->batch_tokens);
+    for (uint32_t round = 0; round < EQUAL_ROUNDS; round++) {
+        round_shares(sim->weights, P, C, sim->trial);
+        const double found = score(sim, sim->trial);
+        double mean = 0;
+        if (best < 0 || found < best) {
+            best = found;
+            memcpy(sim->best, sim->trial, P * sizeof *sim->best);
+        }
+        for (uint32_t r = 0; r < P; r++) mean += sim->ranks[r].compute_us / P;
+        for (uint32_t r = 0; r < P; r++) sim->weights[r] *= mean / sim->ranks[r].compute_us;
+    }
+    return best;
+}
+
+static double polish(kvri_sim *sim, double best) {
+    const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
+    if (P > 1 && P <= QUICK_PAIRS) {
+        memcpy(sim->trial, sim->best, P * sizeof *sim->trial);
+        for (uint32_t part = 16; part <= 1024; part *= 4)
+            if (C / part > 0) refine_step(sim, C / part, &best);
+    }
+    return kvri_sim_run(sim, sim->best, NULL);
+}
+
+/* What a helper would cost: its part of an even cut, and passing the prompt's keys and values on. */
+static double burden(const kvri_sim *sim, const kvri_costs *costs, uint32_t board) {
+    const kvr_cost_job *job = sim->job;
+    const double whole =
+        kvri_single_us(&costs[board], job->n_tokens, costs[board].tile, sim->n_layers, sim->batch_tokens);
+    const double bits = 8.0 * sim->token_bytes * sim->n_layers * job->n_tokens;
+    return whole / job->n_boards + (job->links != NULL ? bits / job->links[board]->mbit + job->links[board]->latency_us : 0);
+}
+
+/* Boards in sim->used, ascending; the helper that costs most is taken off. */
+static void drop_one(kvri_sim *sim, const double *burdens, uint32_t n) {
+    uint32_t worst = 0;
+    for (uint32_t i = 1; i + 1 < n; i++)
+        if (burdens[sim->used[i]] > burdens[sim->used[worst]]) worst = i;
+    memmove(sim->used + worst, sim->used + worst + 1, (n - 1 - worst) * sizeof *sim->used);
+}
+
+kvr_status kvri_search_quick(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
+                             double *out_ttft_us) {
+    kvri_sim sim;
+    KVRI_TRY(begin(&sim, job, work, work_bytes, NULL));
+    const uint32_t P = job->n_boards;
+    double *const burdens = sim.scratch;
+    for (uint32_t r = 0; r < P; r++) burdens[r] = burden(&sim, sim.costs, r);
+    double taken = -1;
+    uint32_t n = P;
+    for (uint32_t i = 0; i < P; i++) sim.used[i] = i;
+    while (n > job->n_tokens) drop_one(&sim, burdens, n--);
+    for (;;) {
+        use_boards(&sim, n, n);
+        double ttft = equal(&sim);
+        if (taken < 0 || ttft <= taken * HOPELESS) ttft = polish(&sim, ttft);
+        if (taken < 0 || ttft <= taken * QUICK_WORTH) {
+            /* of sets that are as good as equal the smaller one, but never much worse than the best */
+            memset(out_sizes, 0, P * sizeof *out_sizes);
+            for (uint32_t i = 0; i < n; i++) out_sizes[sim.used[i]] = sim.best[i];
+            *out_ttft_us = ttft;
+            if (taken < 0 || ttft < taken) taken = ttft;
+        }
+        if (n == 1) return KVR_OK;
+        drop_one(&sim, burdens, n--);
+    }
 }
 
 /* --- the network --------------------------------------------------------------------------------------------- */

@@ -143,6 +143,47 @@ kvr_status kvr_session_dismiss(kvr_session *s) {
     return KVR_OK;
 }
 
+/* --- what boards can do -------------------------------------------------------------------------------------- */
+
+kvr_status kvr_session_meet(kvr_session *s) {
+    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    memset(&s->error, 0, sizeof s->error);
+    s->failed_rank = -1;
+    kvri_contact_begin(s, kvri_session_now(s));
+    s->phase = KVRI_PHASE_MEET;
+    return KVR_OK;
+}
+
+static kvr_status poll_meet(kvr_session *s, uint64_t now_us) {
+    const kvr_status status = kvri_contact_poll(s, now_us);
+    if (status == KVR_END) s->phase = KVRI_PHASE_IDLE;
+    return status;
+}
+
+kvr_status kvr_session_set_profile(kvr_session *s, const kvr_board_profile *profile) {
+    memset(&s->speed, 0, sizeof s->speed);
+    memset(&s->chain.own, 0, sizeof s->chain.own);
+    if (profile != NULL) s->speed = kvri_speed_of(profile);
+    return profile == NULL || s->speed.known ? KVR_OK : KVR_ERR_ARG;
+}
+
+kvr_status kvr_session_get_profile(const kvr_session *s, kvr_board_profile *out) {
+    if (!s->speed.known) return KVR_ERR_STATE;
+    *out = kvri_speed_profile(&s->speed, 1);
+    return KVR_OK;
+}
+
+kvr_status kvr_session_measure(kvr_session *s, uint32_t budget_us) {
+    if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    if (budget_us == 0) return KVR_ERR_ARG;
+    if (s->model->info.n_layers < 2) return KVR_ERR_UNSUPPORTED;
+    memset(&s->error, 0, sizeof s->error);
+    kvr_session_set_profile(s, NULL);
+    kvri_measure_begin(s, kvri_session_now(s), budget_us);
+    s->phase = KVRI_PHASE_MEASURE;
+    return KVR_OK;
+}
+
 /* --- the question -------------------------------------------------------------------------------------------- */
 
 static kvr_status refuse(kvr_session *s, kvr_status status, const char *text, uint64_t wanted, uint64_t had) {
@@ -248,6 +289,16 @@ static kvr_status begin_question(kvr_session *s, uint64_t now_us, int again) {
     return KVR_OK;
 }
 
+/* By what is known from before: then nobody has to be asked. */
+static int alone_is_best(kvr_session *s) {
+    kvri_chain *c = &s->chain;
+    uint32_t boards[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS];
+    for (uint32_t b = 0; b < c->n_asked; b++) boards[b] = b;
+    if (!kvri_balance_cut(s, boards, c->n_asked, NULL, sizes) || sizes[c->n_asked] != s->n_prompt) return 0;
+    kvri_balance_forgive(s, boards, c->n_asked, sizes);
+    return 1;
+}
+
 kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     if (s == NULL || p == NULL) return KVR_ERR_ARG;
     kvri_chain *c = &s->chain;
@@ -282,6 +333,9 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
         c->peers[r].out = 0;
         if (c->on_loss == KVR_LOSS_FAIL) c->peers[r].absent = 0; /* no question without it */
     }
+    c->is_planned = n_boards > 1 && p->partition == NULL && p->strategy == KVR_STRATEGY_CHAIN;
+    kvri_balance_learn(s);
+    if (c->is_planned && alone_is_best(s)) c->n_asked = 0;
     return begin_question(s, s->start_us, 0);
 }
 
@@ -289,6 +343,7 @@ kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
 
 /* Ends the question; what the device still does is waited out before the next one. */
 static kvr_status give_up(kvr_session *s, kvr_status status) {
+    if (s->phase == KVRI_PHASE_GATHER || s->phase == KVRI_PHASE_PREFILL) kvri_balance_forget(s);
     kvri_lead_abort(s);
     kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
     s->phase = KVRI_PHASE_DRAIN;
@@ -299,12 +354,21 @@ static kvr_status give_up(kvr_session *s, kvr_status status) {
 /* A board is lost: the others are told to drop the job, and the question begins again when the device has settled. */
 static kvr_status go_on_without(kvr_session *s) {
     s->loss = s->error;
+    kvri_balance_forget(s);
     memset(&s->error, 0, sizeof s->error);
     s->failed_rank = -1;
     kvri_lead_abort(s);
     kvri_forward_abandon(&s->forward, &s->compute, &s->parts);
     s->phase = KVRI_PHASE_REFORM;
     return KVR_OK;
+}
+
+static kvr_status poll_measure(kvr_session *s) {
+    const kvr_status status = kvri_measure_poll(s);
+    if (status == KVR_END) s->phase = KVRI_PHASE_IDLE;
+    if (status >= 0) return status;
+    kvri_session_device_failed(s, status);
+    return give_up(s, status);
 }
 
 static kvr_status poll_reform(kvr_session *s, uint64_t now_us) {
@@ -343,6 +407,7 @@ static kvr_status poll_forward(kvr_session *s, uint64_t now_us, kvr_event *out) 
     if (status == KVR_AGAIN) return KVR_AGAIN;
     if (status == KVR_END) {
         s->n_cached = f->first + f->n;
+        if (s->phase == KVRI_PHASE_PREFILL) s->chain.own.took_us = s->trace.sum_us[KVR_SPAN_COMPUTE];
         s->phase = KVRI_PHASE_SAMPLE;
         return KVR_OK;
     }
@@ -405,7 +470,9 @@ static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
 
 static kvr_status poll_lead(kvr_session *s, uint64_t now_us) {
     if (s->chain.role != KVRI_LEAD || s->stats.n_boards < 2) return KVR_AGAIN;
-    if (s->phase == KVRI_PHASE_IDLE || s->phase == KVRI_PHASE_DRAIN || s->phase == KVRI_PHASE_REFORM) return KVR_AGAIN;
+    if (s->phase == KVRI_PHASE_IDLE || s->phase == KVRI_PHASE_DRAIN || s->phase == KVRI_PHASE_REFORM ||
+        s->phase == KVRI_PHASE_MEET || s->phase == KVRI_PHASE_MEASURE)
+        return KVR_AGAIN;
     const kvri_chain_state before = s->chain.state;
     const kvr_status status = kvri_lead_poll(s, now_us);
     if (status < 0) {
@@ -455,6 +522,8 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     switch (s->phase) {
     case KVRI_PHASE_IDLE: return KVR_END;
     case KVRI_PHASE_SERVE: return kvri_helper_poll(s, now_us);
+    case KVRI_PHASE_MEET: return poll_meet(s, now_us);
+    case KVRI_PHASE_MEASURE: return poll_measure(s);
     case KVRI_PHASE_GATHER: return chain;
     case KVRI_PHASE_REFORM: return poll_reform(s, now_us);
     case KVRI_PHASE_PREFILL:
@@ -486,7 +555,7 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
 void kvr_session_idle(kvr_session *s, uint64_t max_us) {
     const kvri_chain *c = &s->chain;
     const kvr_fence fence = kvri_forward_fence(&s->forward);
-    const int network = s->phase == KVRI_PHASE_SERVE || (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
+    const int network = s->phase == KVRI_PHASE_SERVE || s->phase == KVRI_PHASE_MEET || (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
     if (fence != 0 && !network && s->backend.wait != NULL) {
         s->backend.wait(s->backend.user, fence);
         return;

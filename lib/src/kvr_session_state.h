@@ -7,6 +7,7 @@
 #include "kvr/kvr_session.h"
 #include "kvr_chain.h"
 #include "kvr_forward.h"
+#include "kvr_measure.h"
 
 typedef enum kvri_phase {
     KVRI_PHASE_IDLE = 0,
@@ -17,7 +18,9 @@ typedef enum kvri_phase {
     KVRI_PHASE_ENDING,  /* the last event is due */
     KVRI_PHASE_REFORM,  /* lead: a board is lost, the device still writes; then again with those that are left */
     KVRI_PHASE_DRAIN,   /* stopped or failed: the device still writes into our buffers */
-    KVRI_PHASE_SERVE    /* helper */
+    KVRI_PHASE_SERVE,   /* helper */
+    KVRI_PHASE_MEET,    /* lead: first contact */
+    KVRI_PHASE_MEASURE  /* this board measures itself */
 } kvri_phase;
 
 struct kvr_session {
@@ -31,6 +34,8 @@ struct kvr_session {
     kvri_phase phase;
     kvri_forward forward;
     kvri_chain chain;
+    kvri_speed speed; /* this board's */
+    kvri_measure measure;
     /* the question */
     kvr_sampling sampling;
     uint64_t rng;

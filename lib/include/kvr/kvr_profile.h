@@ -70,6 +70,9 @@ kvr_status kvr_geometry_read(const char *text, size_t bytes, kvr_geometry *out, 
 /* The geometry of a model file. UNSUPPORTED: it holds a vocabulary only. */
 kvr_status kvr_geometry_of(const kvr_model_info *info, kvr_geometry *out);
 
+/* 1: every number is finite and within the ranges that kvr_board_profile_read takes. */
+int kvr_board_profile_valid(const kvr_board_profile *profile);
+
 /* Writes a board's profile as text that kvr_board_profile_read takes. Returns the bytes written; 0 = cap is too small
  * (KVR_PROFILE_MAX_BYTES always suffices). */
 size_t kvr_board_profile_write(const kvr_board_profile *profile, char *out, size_t cap);

@@ -11,6 +11,7 @@
 #include "kvr/kvr_link.h"
 #include "kvr/kvr_plan.h"
 #include "kvr/kvr_port.h"
+#include "kvr/kvr_profile.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -62,7 +63,9 @@ typedef struct kvr_prompt {
     /* Chain, lead only. n_boards 0 or 1: this board alone. Boards 0..n_boards-2 are the peers given to
      * kvr_session_set_boards; this board is the last. */
     uint32_t n_boards;
-    const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids; NULL = even */
+    const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids. NULL = the best cut by the boards'
+                                * profiles and the links as they were met (kvr_session_meet), over as many of the boards as are
+                                * worth using; even (kvr_partition_even) where these are not known, and with TSP */
     uint32_t strategy;         /* kvr_strategy of several boards; with TSP each needs a context for the whole prompt */
     uint32_t on_board_loss;    /* kvr_on_board_loss; to go on alone chunk_tokens must hold the prompt */
 } kvr_prompt;
@@ -96,6 +99,8 @@ typedef struct kvr_stats {
     uint64_t connect_us;                      /* part of ttft: until all boards were ready */
     uint64_t compute_us;                      /* the device worked on the prompt */
     uint64_t wait_prefix_us, wait_send_us;    /* it was idle: for keys and values to come; for the last ones to leave */
+    uint64_t expected_us; /* ttft as predicted when the prompt was cut; 0 = too little was known */
+    uint64_t plan_us;     /* part of ttft: planning */
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
     uint64_t frames_refused; /* since open, not of this prompt alone: damaged, no frames at all, or of no job of this chain.
                               * The first that is damaged is logged */
@@ -126,6 +131,23 @@ kvr_status kvr_session_set_boards(kvr_session *session, const char *const *helpe
 /* Helper: from now on poll() serves whichever lead says hello. KVR_AGAIN from poll = idle or waiting. A job that
  * fails is reported to the lead and through kvr_session_get_error; the helper then waits for the next one. */
 kvr_status kvr_session_serve(kvr_session *session);
+
+/* --- what boards can do -------------------------------------------------------------------------------------- */
+
+/* Lead: first contact, after set_boards; poll until KVR_END. Says HELLO to all boards and measures the path from each to this
+ * one, board by board: at most a second for the answers and half a second for a path, less with a short peer_timeout_ms; on a
+ * good network milliseconds. Never fails for a board that is missing or does not fit: the next question tells. Without this the
+ * paths are not known and prompts are cut evenly. STATE: no boards are set, or something is under way. */
+kvr_status kvr_session_meet(kvr_session *session);
+/* This board's profile, for its answers to leads and for its own plans. NULL: unknown, as at first; then chains with it are
+ * cut evenly. Copied. ARG: a number is beyond kvr_profile.h's ranges; the profile is unknown then. */
+kvr_status kvr_session_set_profile(kvr_session *session, const kvr_board_profile *profile);
+/* Lets this board measure its profile: poll until KVR_END, or a failure of the device. Takes about budget_us (a first pass of
+ * a few rows through a few layers is the least), less with small models. Reads no weights from elsewhere and sends nothing; what was
+ * cached is given up. STATE: something is under way; ARG: 0; UNSUPPORTED: a model of one layer. */
+kvr_status kvr_session_measure(kvr_session *session, uint32_t budget_us);
+/* The profile set or measured, without texts. STATE: it is unknown. */
+kvr_status kvr_session_get_profile(const kvr_session *session, kvr_board_profile *out);
 
 /* --- work ---------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,98 @@
+#include "own_profile.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "affinity.h"
+#include "cache_dir.h"
+#include "kvr/kvr_version.h"
+#include "say.h"
+#include "signals.h"
+
+enum { BUDGET_US = 600000, IDLE_US = 10000 };
+
+/* FNV-1a (Fowler, Noll, Vo 1991), 64 bits. */
+static uint64_t hash_text(const char *text) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text; text++) hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
+/* Everything that a measurement depends on goes into the name. 0: there is no folder. */
+static int find_path(const engine *e, const options *opt, char *out, size_t cap) {
+    char dir[1024], key[1024];
+    if (!cache_dir_find(dir, sizeof dir)) return 0;
+    snprintf(key, sizeof key, "%s|%s|%016" PRIx64 "|threads %u|batch %u|ctx %u|kv %u|wire %u|gemm %u|precision %u", KVR_VERSION,
+             device_identity(e->dev), kvr_model_get_info(e->model)->fingerprint,
+             opt->threads ? opt->threads : affinity_cores(), e->plan.batch_tokens, e->plan.ctx_tokens, e->plan.kv_dtype,
+             e->plan.wire_kv, opt->gemm, opt->precision);
+    const int n = snprintf(out, cap, "%s/profile-%016" PRIx64 ".txt", dir, hash_text(key));
+    return n > 0 && (size_t)n < cap;
+}
+
+static int load(const char *path, kvr_board_profile *out) {
+    static char text[KVR_PROFILE_MAX_BYTES + 1];
+    kvr_error error = {0};
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return 0;
+    const size_t n = fread(text, 1, sizeof text, file);
+    fclose(file);
+    if (kvr_board_profile_read(text, n, out, &error) == KVR_OK) return 1;
+    say_note("%s is damaged: measuring this board again", path);
+    return 0;
+}
+
+/* Best effort: without the file the next start measures again. Boards that start together write one each. */
+static void save(const char *path, const kvr_board_profile *profile) {
+    static char text[KVR_PROFILE_MAX_BYTES];
+    char temporary[1200];
+    const size_t n = kvr_board_profile_write(profile, text, sizeof text);
+    snprintf(temporary, sizeof temporary, "%.1100s.%ld", path, (long)getpid());
+    FILE *file = n > 0 ? fopen(temporary, "wb") : NULL;
+    if (file == NULL) return;
+    const int written = fwrite(text, 1, n, file) == n;
+    if (fclose(file) != 0 || !written || rename(temporary, path) != 0) remove(temporary);
+}
+
+static int measure(engine *e, kvr_board_profile *out) {
+    kvr_event event;
+    kvr_status status = kvr_session_measure(e->session, BUDGET_US);
+    if (status == KVR_ERR_UNSUPPORTED) return EXIT_OK;
+    while (status >= 0 && (status = kvr_session_poll(e->session, &event)) != KVR_END) {
+        if (signals_caught()) {
+            kvr_session_stop(e->session);
+            while (kvr_session_poll(e->session, &event) >= 0 && kvr_session_poll(e->session, &event) != KVR_END) continue;
+            return EXIT_SIGNAL_BASE + signals_caught();
+        }
+        if (status == KVR_AGAIN) kvr_session_idle(e->session, IDLE_US);
+    }
+    if (status < 0) return say_kvr_error("cannot measure this board", kvr_session_get_error(e->session));
+    if (kvr_session_get_profile(e->session, out) != KVR_OK) {
+        say_note("this board's times fit no profile: chains with it cut their prompts evenly");
+        return EXIT_OK;
+    }
+    snprintf(out->name, sizeof out->name, "this-board");
+    snprintf(out->source, sizeof out->source, "measured by itself with %.80s on %.100s", kvr_model_get_info(e->model)->name,
+             device_name(e->dev));
+    return EXIT_OK;
+}
+
+int own_profile_take(engine *e, const options *opt) {
+    kvr_board_profile profile;
+    char path[1100];
+    memset(&profile, 0, sizeof profile);
+    const kvr_board_profile *emulated = device_emulated(e->dev);
+    if (emulated != NULL) {
+        kvr_session_set_profile(e->session, emulated);
+        return EXIT_OK;
+    }
+    const int has_path = find_path(e, opt, path, sizeof path);
+    if (has_path && load(path, &profile) && kvr_session_set_profile(e->session, &profile) == KVR_OK) return EXIT_OK;
+    profile.name[0] = '\0';
+    const int code = measure(e, &profile);
+    if (code == EXIT_OK && has_path && profile.name[0] != '\0') save(path, &profile);
+    return code;
+}
