@@ -181,6 +181,52 @@ static void a_hello_is_read_as_written(void **state) {
     assert_string_equal(out.address, in.address);
 }
 
+static void a_speed_travels_with_a_hello_unless_it_is_nonsense(void **state) {
+    (void)state;
+    uint8_t payload[KVRI_HELLO_MOST];
+    uint64_t seed = 3;
+    kvri_hello in, out;
+    memset(&in, 0, sizeof in);
+    const kvri_speed speed = {1, 16, 150.5f, 60.25f, 6.5f, 0.5f, 36, 3.75f, 900};
+    in.speed = speed;
+    assert_int_equal(kvri_hello_put(&in, payload), KVRI_HELLO_MOST);
+    assert_int_equal(kvri_hello_get(payload, KVRI_HELLO_MOST, &out), KVR_OK);
+    assert_true(kvri_speed_equal(&in.speed, &out.speed));
+    assert_int_equal(kvri_hello_get(payload, KVRI_HELLO_BYTES, &out), KVR_OK);
+    assert_false(out.speed.known);
+    for (uint32_t round = 0; round < 20000; round++) { /* whatever comes, what is taken is in range */
+        uint8_t bytes[KVRI_HELLO_MOST];
+        memcpy(bytes, payload, sizeof bytes);
+        const uint32_t changes = (uint32_t)(next_random(&seed) % 8) + 1;
+        for (uint32_t i = 0; i < changes; i++)
+            bytes[KVRI_HELLO_BYTES + next_random(&seed) % KVRI_SPEED_BYTES] = (uint8_t)next_random(&seed);
+        assert_int_equal(kvri_hello_get(bytes, KVRI_HELLO_MOST, &out), KVR_OK);
+        if (!out.speed.known) continue;
+        const kvr_board_profile p = kvri_speed_profile(&out.speed, 1);
+        assert_true(kvr_board_profile_valid(&p));
+    }
+    static const uint8_t not_numbers[3][4] = {{0, 0, 0xc0, 0x7f}, {0, 0, 0x80, 0x7f}, {0, 0, 0x80, 0xbf}}; /* NaN, inf, -1 */
+    for (uint32_t field = 1; field < 8; field++)
+        for (uint32_t i = 0; i < 3; i++) {
+            uint8_t bytes[KVRI_HELLO_MOST];
+            memcpy(bytes, payload, sizeof bytes);
+            memcpy(bytes + KVRI_HELLO_BYTES + 4 * field, not_numbers[i], 4);
+            assert_int_equal(kvri_hello_get(bytes, KVRI_HELLO_MOST, &out), KVR_OK);
+            assert_false(out.speed.known);
+        }
+}
+
+static void a_probe_is_read_as_written(void **state) {
+    (void)state;
+    uint8_t payload[KVRI_PROBE_BYTES];
+    const kvri_probe in = {32768};
+    kvri_probe out;
+    assert_int_equal(kvri_probe_put(&in, payload), KVRI_PROBE_BYTES);
+    assert_int_equal(kvri_probe_get(payload, KVRI_PROBE_BYTES, &out), KVR_OK);
+    assert_int_equal(out.answer_bytes, 32768);
+    assert_int_equal(kvri_probe_get(payload, KVRI_PROBE_BYTES - 1, &out), KVR_ERR_FRAME);
+}
+
 static void a_report_is_read_as_written_but_printable(void **state) {
     (void)state;
     uint8_t payload[KVRI_REPORT_BYTES];
@@ -190,6 +236,7 @@ static void a_report_is_read_as_written_but_printable(void **state) {
     in.status = KVR_ERR_DEVICE;
     in.progress = 99;
     in.echo_us = 0x123456789abcull;
+    in.compute_us = 123456789012u;
     in.heard_us = 77;
     strcpy(in.text, "a\nb\x1b[2J\xff");
     assert_int_equal(kvri_report_put(&in, payload), KVRI_REPORT_BYTES);
@@ -199,6 +246,7 @@ static void a_report_is_read_as_written_but_printable(void **state) {
     assert_int_equal(out.progress, 99);
     assert_int_equal(out.echo_us, in.echo_us);
     assert_int_equal(out.heard_us, 77);
+    assert_int_equal(out.compute_us, 123456789012u);
     assert_string_equal(out.text, "a?b?[2J?");
 }
 
@@ -294,7 +342,7 @@ static void payloads_of_a_wrong_length_are_refused(void **state) {
     const uint32_t job_bytes = kvri_job_put(1, 3, 0, 0, "loop:2", cuts, ids, 2, bytes);
     for (uint32_t n = 0; n < 300; n++) {
         fenced f = fenced_copy(bytes, n);
-        if (n != KVRI_HELLO_BYTES) assert_int_equal(kvri_hello_get(f.at, n, &h), KVR_ERR_FRAME);
+        if (n != KVRI_HELLO_BYTES && n != KVRI_HELLO_MOST) assert_int_equal(kvri_hello_get(f.at, n, &h), KVR_ERR_FRAME);
         if (n != KVRI_REPORT_BYTES) assert_int_equal(kvri_report_get(f.at, n, &r), KVR_ERR_FRAME);
         const kvr_status status = kvri_job_get(f.at, n, &j);
         const int whole_words = n >= KVRI_JOB_FIXED + 16 && (n - KVRI_JOB_FIXED) % 4 == 0;
@@ -357,7 +405,7 @@ static void the_largest_frame_holds_keys_values_jobs_and_hellos(void **state) {
     (void)state;
     assert_int_equal(kvri_frame_cap(1024, 128, 512, 4), KVRI_FRAME_HEADER + 2 * 128 * 1024);
     assert_int_equal(kvri_frame_cap(2, 1, 100000, 64), KVRI_FRAME_HEADER + KVRI_JOB_FIXED + 4 * 65 + 4 * 100000);
-    assert_true(kvri_frame_cap(2, 1, 1, 2) >= KVRI_FRAME_HEADER + KVRI_HELLO_BYTES);
+    assert_true(kvri_frame_cap(2, 1, 1, 2) >= KVRI_FRAME_HEADER + KVRI_HELLO_MOST);
     assert_true(kvri_frame_cap(2, 1, 1, 2) >= KVRI_FRAME_HEADER + KVRI_REPORT_BYTES);
     assert_int_equal(kvri_frame_cap(UINT64_MAX / 2, 4096, 1, 2), 0);
     assert_int_equal(kvri_frame_cap(1u << 20, 4096, 1, 2), 0); /* 8 GiB do not fit 32 bits */
@@ -374,6 +422,8 @@ int main(void) {
         cmocka_unit_test(a_relay_restamps_the_header_and_leaves_the_payload),
         cmocka_unit_test(runs_of_zeros_of_different_length_check_differently),
         cmocka_unit_test(a_hello_is_read_as_written),
+        cmocka_unit_test(a_speed_travels_with_a_hello_unless_it_is_nonsense),
+        cmocka_unit_test(a_probe_is_read_as_written),
         cmocka_unit_test(a_report_is_read_as_written_but_printable),
         cmocka_unit_test(a_text_without_an_end_is_refused),
         cmocka_unit_test(a_job_is_read_as_written),
