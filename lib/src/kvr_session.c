@@ -289,11 +289,14 @@ static kvr_status begin_question(kvr_session *s, uint64_t now_us, int again) {
     return KVR_OK;
 }
 
-/* By what is known from before: then nobody has to be asked. */
+/* By what is known from before: then nobody has to be asked. A board that was never met might not fit, which must be told. */
 static int alone_is_best(kvr_session *s) {
     kvri_chain *c = &s->chain;
     uint32_t boards[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS];
-    for (uint32_t b = 0; b < c->n_asked; b++) boards[b] = b;
+    for (uint32_t b = 0; b < c->n_asked; b++) {
+        if (!c->peers[b].path.known) return 0;
+        boards[b] = b;
+    }
     if (!kvri_balance_cut(s, boards, c->n_asked, NULL, sizes) || sizes[c->n_asked] != s->n_prompt) return 0;
     kvri_balance_forgive(s, boards, c->n_asked, sizes);
     return 1;

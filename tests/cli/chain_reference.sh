@@ -84,7 +84,7 @@ text_is_the_same_too() {
     kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64
     must_pass
     cp "$TMP/out" "$TMP/one"
-    kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64 --local-boards 3
+    kvr run --even -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64 --local-boards 3
     must_pass
     same "$TMP/one" "$TMP/out" "text"
     grep -q '^boards   3' "$TMP/err" || fail "no statistics of 3 boards"

@@ -19,7 +19,7 @@ prompt_us 0
 END
 sed 's/^name .*/name slow/; s/^call_us .*/call_us 300/' "$TMP/quick.txt" >"$TMP/slow.txt"
 
-ask() { kvr run -m "$STORIES" --ids "$(some_ids 60)" -n 2 --ignore-eos --print-ids -c 128 "$@"; }
+ask() { kvr run --even -m "$STORIES" --ids "$(some_ids 60)" -n 2 --ignore-eos --print-ids -c 128 "$@"; }
 
 emulated_boards_move_the_frames_of_real_ones() {
     for boards in 2 3 5; do

@@ -58,7 +58,7 @@ up() { # up N: starts board N; PID_N, ADDRESS_N
 }
 ask() { # ask ARGS: the lead; CODE, TOOK ms
     begin=$(now_ms)
-    (in_net lead timeout -k 5 60 "$KVR" run -m "$STORIES" -d reference --batch 32 -c $CTX --ids "$PROMPT" -n 4 --print-ids --insecure \
+    (in_net lead timeout -k 5 60 "$KVR" run -m "$STORIES" -d reference --batch 32 -c $CTX --ids "$PROMPT" -n 4 --print-ids --insecure --even \
         --board-timeout $TIMEOUT_S "$@" >"$TMP/out" 2>"$TMP/err") &
     LEAD_PID=$!
 }

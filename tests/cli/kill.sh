@@ -11,7 +11,7 @@ CTX=1600
 start_lead() {
     rm -f "$TMP/lead.err" "$TMP/alive"
     mkfifo "$TMP/lead.err" "$TMP/alive"
-    "$KVR" run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --verbose "$@" \
+    "$KVR" run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --verbose --even "$@" \
         >"$TMP/out" 2>"$TMP/lead.err" 9>"$TMP/alive" &
     LEAD_PID=$!
     PIDS="$PIDS $LEAD_PID"
@@ -155,7 +155,7 @@ a_helper_outlives_a_killed_lead() {
     wait $LEAD_PID 2>/dev/null
     exec 7<&- 8<&-
     # the next lead may find it busy with the lost one until its timeout
-    kvr run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --boards "$address" \
+    kvr run -m "$STORIES" -d reference -c $CTX --ids "$PROMPT" -n 4 --print-ids --even --boards "$address" \
         --listen 'tcp://127.0.0.1:*' --board-timeout 30
     if [ $CODE != 0 ]; then must_fail 1 "board 0 at $address"; else same "$TMP/right" "$TMP/out" "text"; fi
     kill $helper
@@ -203,7 +203,7 @@ a_board_that_was_stopped_takes_part_again_in_the_same_conversation() {
     start_board -m "$STORIES" -d reference -c 512 || return
     rm -f "$TMP/in" "$TMP/chat.err"
     mkfifo "$TMP/in" "$TMP/chat.err"
-    "$KVR" chat -m "$STORIES" -d reference -c 512 -n 4 --template plain --board-timeout 1 --boards "$first,$BOARD" \
+    "$KVR" chat -m "$STORIES" -d reference -c 512 -n 4 --template plain --board-timeout 1 --even --boards "$first,$BOARD" \
         <"$TMP/in" >"$TMP/out" 2>"$TMP/chat.err" &
     chat=$!
     PIDS="$PIDS $chat"

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 IDS=$(some_ids 40)
-lead() { kvr run -m "$STORIES" -d reference --ids "$IDS" -n 16 --print-ids --ignore-eos "$@"; }
+lead() { kvr run -m "$STORIES" -d reference --ids "$IDS" -n 16 --print-ids --ignore-eos --even "$@"; }
 helper() { start_board -m "$STORIES" -d reference "$@"; }
 K=$TMP/keys
 mkdir "$K"

@@ -19,7 +19,7 @@ helper() { # on the other processor
     KVR=$NATIVE
     return $came_up
 }
-lead() { kvr run -m "$MODEL" -d reference -c 512 -f "$PROMPT" -n 24 --board-timeout 60 --listen 'tcp://127.0.0.1:*' "$@"; }
+lead() { kvr run --even -m "$MODEL" -d reference -c 512 -f "$PROMPT" -n 24 --board-timeout 60 --listen 'tcp://127.0.0.1:*' "$@"; }
 
 a_helper_on_another_processor_gives_the_text_of_one_board() {
     lead

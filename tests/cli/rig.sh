@@ -35,7 +35,7 @@ boards_across_a_network_give_one_boards_answer() {
     done
 }
 a_benchmark_of_boards_that_run_elsewhere() {
-    rig -r 1gbit -b "-m $STORIES -d reference" -- kvr bench -m "$STORIES" -d reference -p 40 -n 0 -r 1 -c 128 -o csv \
+    rig -r 1gbit -b "-m $STORIES -d reference" -- kvr bench -m "$STORIES" -d reference -p 40 -n 0 -r 1 -c 128 -o csv --even \
         --boards @boards --listen @listen
     must_pass
     grep -q '"chain"' "$TMP/out" || fail "no row of a chain: $(cat "$TMP/out")"
@@ -58,7 +58,7 @@ frame_gbs 0
 prompt_us 0
 END
     ask="--emulate $TMP/quick.txt -c 512"
-    rig -n 2 -r 2mbit -u 7 -b "-m $STORIES $ask" -- kvr run -m "$STORIES" $ask --ids "$(some_ids 400)" -n 1 \
+    rig -n 2 -r 2mbit -u 7 -b "-m $STORIES $ask" -- kvr run --even -m "$STORIES" $ask --ids "$(some_ids 400)" -n 1 \
         --stats-json "$TMP/stats.json" --boards @boards --listen @listen
     must_pass
     # what came in takes its time at 2 Mbit/s; 10 % for what the buckets held

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 
-ask() { kvr run -m "$STORIES" -d reference --ids "$(some_ids 60)" -n 4 --ignore-eos --print-ids -c 128 "$@"; }
+ask() { kvr run --even -m "$STORIES" -d reference --ids "$(some_ids 60)" -n 4 --ignore-eos --print-ids -c 128 "$@"; }
 
 spans_of_all_boards_are_in_the_trace() {
     for boards in 1 2 4; do

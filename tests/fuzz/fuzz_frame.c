@@ -1,6 +1,7 @@
 /*
  * Any bytes as frames from the network. First byte: bit 0 to a lead, else to a helper; bits 1-3 polls that a read
- * takes; bits 4-6 when an operator fails; bit 7 a lead's strategy is TSP. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
+ * takes; bits 4-6 when an operator fails, a lead with 7 is meeting its boards instead of asking them; bit 7 a lead's strategy is
+ * TSP. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
  * guess, so a mode can say that the bytes are a recipe which is made into a sound frame. The backend is the reference
  * with reads that take their time, as on a device.
  */
@@ -310,8 +311,9 @@ static void play(kvr_session *session, world *w, const uint8_t *data, size_t siz
     w->blocked = 0;
 }
 
-static void start_lead(kvr_session *session, kvr_strategy strategy) {
-    static const char *const helpers[N_HELPERS] = {"loop:0", "loop:1"};
+static const kvr_board_profile PROFILE = {.attention_tile = 16, .dense_gmacs = 150, .attention_gmacs = 60, .memory_gbs = 6};
+
+static void put_question(kvr_session *session, kvr_strategy strategy) {
     static const int32_t ids[9] = {3, 4, 5, 6, 7, 8, 9, 10, 11};
     kvr_prompt prompt;
     memset(&prompt, 0, sizeof prompt);
@@ -321,8 +323,29 @@ static void start_lead(kvr_session *session, kvr_strategy strategy) {
     prompt.max_new_tokens = 2;
     prompt.n_boards = N_HELPERS + 1;
     prompt.strategy = (uint32_t)strategy;
-    FUZZ_CHECK(kvr_session_set_boards(session, helpers, N_HELPERS, "loop:2") == KVR_OK);
     FUZZ_CHECK(kvr_session_prompt(session, &prompt) == KVR_OK);
+}
+
+static void start_lead(kvr_session *session, kvr_strategy strategy, int meets) {
+    static const char *const helpers[N_HELPERS] = {"loop:0", "loop:1"};
+    FUZZ_CHECK(kvr_session_set_boards(session, helpers, N_HELPERS, "loop:2") == KVR_OK);
+    if (!meets) {
+        put_question(session, strategy);
+        return;
+    }
+    FUZZ_CHECK(kvr_session_set_profile(session, &PROFILE) == KVR_OK);
+    FUZZ_CHECK(kvr_session_meet(session) == KVR_OK);
+}
+
+/* Silence ends what is under way within its timeouts. */
+static void wait_out(kvr_session *session, world *w) {
+    kvr_event event;
+    kvr_status status = KVR_AGAIN;
+    for (uint32_t i = 0; i < 4000 && status != KVR_END; i++) {
+        status = kvr_session_poll(session, &event);
+        w->now_us += 100000;
+    }
+    FUZZ_CHECK(status == KVR_END);
 }
 
 static int keep_token(void *user, const kvr_event *event) {
@@ -356,11 +379,13 @@ static void with_session(const kvr_model *model, const uint8_t *data, size_t siz
     kvr_session *session;
     kvr_error error = {0};
     const int lead = (data[0] & 1) != 0;
+    const int meets = lead && (data[0] >> 4 & 7) == 7;
+    const kvr_strategy strategy = data[0] & 128 ? KVR_STRATEGY_TSP : KVR_STRATEGY_CHAIN;
     memset(&w, 0, sizeof w);
     w.now_us = 1;
     w.model = model;
     w.patience = data[0] >> 1 & 7;
-    w.fails_at = (data[0] >> 4 & 7) * 10u;
+    w.fails_at = meets ? 0 : (data[0] >> 4 & 7) * 10u;
     memset(&port, 0, sizeof port);
     port.user = &w;
     port.now_us = now;
@@ -382,20 +407,18 @@ static void with_session(const kvr_model *model, const uint8_t *data, size_t siz
     FUZZ_CHECK(kvr_session_set_link(session, &link) == KVR_OK);
     kvr_span spans[8];
     FUZZ_CHECK(kvr_session_set_trace(session, spans, 8) == KVR_OK);
-    if (lead) start_lead(session, data[0] & 128 ? KVR_STRATEGY_TSP : KVR_STRATEGY_CHAIN);
+    if (lead) start_lead(session, strategy, meets);
     else FUZZ_CHECK(kvr_session_serve(session) == KVR_OK);
     play(session, &w, data + 1, size - 1);
 
-    /* Whatever was said: silence ends the question within its timeouts, and the board can go on. */
-    kvr_event event;
-    kvr_status status = KVR_AGAIN;
+    /* Whatever was said: the board can go on. */
     w.trouble = w.send_trouble = KVR_OK;
     w.fails_at = 0;
-    for (uint32_t i = 0; i < 4000 && status != KVR_END && lead; i++) {
-        status = kvr_session_poll(session, &event);
-        w.now_us += 100000;
+    if (lead) wait_out(session, &w);
+    if (meets) {
+        put_question(session, strategy);
+        wait_out(session, &w);
     }
-    FUZZ_CHECK(!lead || status == KVR_END);
     if (lead) {
         const int32_t answer = ask_alone(session);
         if (first_answer < 0) first_answer = answer;
@@ -416,6 +439,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     kvri_job_get(data, (uint32_t)size, &job);
     kvri_hello_get(data, (uint32_t)size, &hello);
     kvri_report_get(data, (uint32_t)size, &report);
+    kvri_probe probe;
+    kvri_probe_get(data, (uint32_t)size, &probe);
     kvri_spans head;
     const uint32_t n_spans = size < KVRI_SPANS_FIXED ? 0 : ((uint32_t)size - KVRI_SPANS_FIXED) / KVRI_SPAN_BYTES;
     kvr_span span;

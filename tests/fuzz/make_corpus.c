@@ -133,6 +133,35 @@ static void put_hello(gguf_bytes *out, uint32_t mode, uint8_t rank, uint8_t epoc
     put_entry(out, mode | RECIPE | FINGERPRINT, recipe, payload, kvri_hello_put(&hello, payload));
 }
 
+/* A helper's, with what it can do. */
+static void put_hello_with_speed(gguf_bytes *out, uint32_t mode, uint8_t rank) {
+    uint8_t payload[KVRI_HELLO_MOST];
+    kvri_hello hello;
+    memset(&hello, 0, sizeof hello);
+    hello.kv_dtype = hello.wire_kv = KVR_DTYPE_F16;
+    hello.frame_tokens = 2;
+    hello.ctx_tokens = 32;
+    hello.chunk_tokens = 32;
+    hello.max_boards = 4;
+    const kvri_speed speed = {1, 16, 150, 60, 6, 0, 36, 4, 0};
+    hello.speed = speed;
+    const uint8_t recipe[7] = {KVRI_FRAME_HELLO, rank, 0, 0, 0, 0, 0};
+    put_entry(out, mode | RECIPE | FINGERPRINT | ECHO, recipe, payload, kvri_hello_put(&hello, payload));
+}
+
+/* What a lead asks, and an empty answer to it. */
+static void put_probe(gguf_bytes *out, uint32_t mode, uint8_t number, uint8_t n_frames, uint32_t answer_bytes) {
+    uint8_t payload[KVRI_PROBE_BYTES];
+    const kvri_probe probe = {answer_bytes};
+    const uint8_t recipe[7] = {KVRI_FRAME_PROBE, 2, 0, 0, number, n_frames, 0};
+    put_entry(out, mode | RECIPE, recipe, payload, kvri_probe_put(&probe, payload));
+}
+
+static void put_probed(gguf_bytes *out, uint32_t mode, uint8_t rank, uint8_t number) {
+    const uint8_t recipe[7] = {KVRI_FRAME_PROBE, rank, 0, 0, number, 1, 0};
+    put_entry(out, mode | RECIPE | ECHO, recipe, "", 0);
+}
+
 static void put_report(gguf_bytes *out, uint32_t mode, uint8_t rank, kvri_stage stage, kvr_status status) {
     uint8_t payload[KVRI_REPORT_BYTES];
     kvri_report report;
@@ -198,6 +227,16 @@ static void save_helper(void) {
     put_trouble(&out);
     save_entries("frame/helper.bin", &out);
 
+    gguf_put_le(&out, 0, 1); /* first contact, and a job in the middle of it */
+    put_hello(&out, 0, 1, 0, "loop:2");
+    put_probe(&out, POLL_4, 1, 1, 0);
+    put_probe(&out, POLL_4, 2, 8, 64);
+    put_probe(&out, 0, 3, 64, 1u << 20);
+    put_probe(&out, 0, 4, 64, 64);
+    put_job(&out, 1, 0);
+    put_probe(&out, POLL_16, 5, 1, 0);
+    save_entries("frame/helper-probed.bin", &out);
+
     gguf_put_le(&out, 2 * 2, 1); /* TSP: the pieces of ranks 0 and 2 come round */
     put_hello(&out, 0, 1, 0, "loop:2");
     put_job(&out, 1, KVRI_JOB_RING | KVRI_JOB_SQUARE);
@@ -239,6 +278,15 @@ static void save_lead(const char *name, uint32_t first_byte) {
 
 static void save_troubled_leads(void) {
     gguf_bytes out = {NULL, 0, 0};
+    gguf_put_le(&out, 1 | 7 << 4, 1); /* MEETS */
+    for (uint8_t rank = 0; rank < 2; rank++) put_hello_with_speed(&out, POLL_4, rank);
+    for (uint8_t number = 1; number <= 5; number++) put_probed(&out, POLL_4, 0, number);
+    put_probed(&out, POLL_4 | JUMP, 1, 6);
+    for (uint8_t number = 6; number <= 9; number++) put_probed(&out, POLL_4, 1, number);
+    put_hello_with_speed(&out, POLL_16 | JUMP, 0);
+    for (uint8_t rank = 0; rank < 2; rank++) put_hello_with_speed(&out, POLL_16 | JUMP, rank);
+    save_entries("frame/lead-meets.bin", &out);
+
     gguf_put_le(&out, 1, 1);
     put_hello(&out, POLL_4 | ECHO, 0, 0, "");
     put_report(&out, POLL_4, 1, KVRI_STAGE_REFUSED, KVR_ERR_PEER_MODEL);
