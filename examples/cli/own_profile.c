@@ -26,11 +26,11 @@ static uint64_t hash_text(const char *text) {
 static int find_path(const engine *e, const options *opt, char *out, size_t cap) {
     char dir[1024], key[1024];
     if (!cache_dir_find(dir, sizeof dir)) return 0;
-    snprintf(key, sizeof key, "%s|%s|%016" PRIx64 "|threads %u|batch %u|ctx %u|kv %u|wire %u|gemm %u|precision %u", KVR_VERSION,
-             device_identity(e->dev), kvr_model_get_info(e->model)->fingerprint,
-             opt->threads ? opt->threads : affinity_cores(), e->plan.batch_tokens,
-             e->plan.ctx_tokens < LONGEST_CTX ? e->plan.ctx_tokens : LONGEST_CTX, e->plan.kv_dtype,
-             e->plan.wire_kv, opt->gemm, opt->precision);
+    const uint32_t threads = opt->threads ? opt->threads : affinity_cores();
+    const uint32_t ctx = e->plan.ctx_tokens < LONGEST_CTX ? e->plan.ctx_tokens : LONGEST_CTX;
+    snprintf(key, sizeof key, "%s|%s|%016" PRIx64 "|threads %u|batch %u|ctx %u|kv %u|wire %u|gemm %u|precision %u",
+             KVR_VERSION, device_identity(e->dev), kvr_model_get_info(e->model)->fingerprint, threads,
+             e->plan.batch_tokens, ctx, e->plan.kv_dtype, e->plan.wire_kv, opt->gemm, opt->precision);
     const int n = snprintf(out, cap, "%s/profile-%016" PRIx64 ".txt", dir, hash_text(key));
     return n > 0 && (size_t)n < cap;
 }
@@ -78,8 +78,8 @@ static int measure(engine *e, kvr_board_profile *out) {
         return EXIT_OK;
     }
     snprintf(out->name, sizeof out->name, "this-board");
-    snprintf(out->source, sizeof out->source, "measured by itself with %.80s on %.100s", kvr_model_get_info(e->model)->name,
-             device_name(e->dev));
+    snprintf(out->source, sizeof out->source, "measured by itself with %.80s on %.100s",
+             kvr_model_get_info(e->model)->name, device_name(e->dev));
     return EXIT_OK;
 }
 

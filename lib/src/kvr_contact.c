@@ -172,7 +172,8 @@ kvr_status kvri_contact_poll(kvr_session *s, uint64_t now_us) {
     if (status < 0 && s->failed_rank < 0) t->begun_us = now_us - MOST_HELLO_US; /* nobody to excuse: no longer than this */
     if (status < 0) excuse(s);
     if (t->step == KVRI_CONTACT_HELLO) {
-        if (!all_answered(s) && now_us - t->begun_us < within(s, MOST_HELLO_US)) return status == KVR_OK ? KVR_OK : KVR_AGAIN;
+        if (!all_answered(s) && now_us - t->begun_us < within(s, MOST_HELLO_US))
+            return status == KVR_OK ? KVR_OK : KVR_AGAIN;
         begin_board(s, 0, now_us);
     }
     const kvr_status step = poll_paths(s, now_us);

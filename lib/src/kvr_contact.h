@@ -9,7 +9,12 @@
 
 #include "kvr_frame.h"
 
-typedef enum kvri_contact_step { KVRI_CONTACT_HELLO = 0, KVRI_CONTACT_PING, KVRI_CONTACT_SHORT, KVRI_CONTACT_LONG } kvri_contact_step;
+typedef enum kvri_contact_step {
+    KVRI_CONTACT_HELLO = 0,
+    KVRI_CONTACT_PING,
+    KVRI_CONTACT_SHORT,
+    KVRI_CONTACT_LONG
+} kvri_contact_step;
 
 /* Lead. */
 typedef struct kvri_contact {

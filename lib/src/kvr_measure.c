@@ -64,8 +64,9 @@ static void choose_sizes(kvr_session *s) {
     m->rows[KVRI_MEASURE_FEW] = rows >= 4 ? rows / 4 : 1;
     m->first[KVRI_MEASURE_DEEP] = (uint32_t)kvri_min(s->plan.ctx_tokens - rows, MOST_DEPTH);
     const double layers = (double)m->budget_us / PASS_PART / (rows * row_us + 1);
-    m->n_layers = s->model->info.n_layers - 1;
-    if (layers < m->n_layers) m->n_layers = (uint32_t)kvri_min(m->n_layers, layers > LEAST_LAYERS ? (uint32_t)layers : LEAST_LAYERS);
+    const uint32_t all = s->model->info.n_layers - 1;
+    m->n_layers = layers < LEAST_LAYERS ? LEAST_LAYERS : layers < all ? (uint32_t)layers : all;
+    if (m->n_layers > all) m->n_layers = all;
 }
 
 static void end_pass(kvr_session *s, uint32_t done, uint64_t now_us) {
