@@ -12,6 +12,7 @@
 #define QUIET 0.15          /* measured / promised within 1 +- this is noise */
 #define LEAST_US 5000.0     /* shorter work tells nothing of a board's speed */
 #define MOST_SLOWNESS 64.0  /* and 1/64: beyond, something else is wrong */
+#define FORGOTTEN 1.01      /* as good as 1 */
 #define FORGIVEN (7.0 / 8)  /* what is left of a slowness after a prompt without the board */
 
 /* A plan's working memory; what is behind it is the cost model's. */
@@ -124,12 +125,38 @@ static int note_promises(kvr_session *s, kvr_cost_job *job, const uint32_t *boar
     if (kvr_cost_run(job, work, work_bytes, &result, m->ranks, NULL) != KVR_OK) return 0;
     for (uint32_t i = 0, k = 0; i <= n; i++) {
         kvri_promise *p = i < n ? &c->peers[boards[i]].promise : &c->own;
-        p->promised_us = sizes[i] != 0 ? m->ranks[k++].compute_us : 0;
+        p->promised_us = p->planned_us = sizes[i] != 0 ? m->ranks[k++].compute_us : 0;
         p->took_us = 0;
     }
     s->stats.expected_us = (uint64_t)(result.ttft_us + 0.5);
     return 1;
 }
+
+static void keep(kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *sizes) {
+    kvri_kept_cut *kept = &s->chain.kept;
+    kept->n_tokens = s->n_prompt;
+    kept->n = n;
+    memcpy(kept->boards, boards, n * sizeof *boards);
+    memcpy(kept->sizes, sizes, (n + 1) * sizeof *sizes);
+    kept->expected_us = s->stats.expected_us;
+}
+
+/* 1: the kept cut serves this prompt, too. */
+static int take_kept(kvr_session *s, const uint32_t *boards, uint32_t n, uint32_t *out_sizes) {
+    kvri_chain *c = &s->chain;
+    if (c->kept.n_tokens != s->n_prompt || c->kept.n != n || memcmp(c->kept.boards, boards, n * sizeof *boards) != 0)
+        return 0;
+    for (uint32_t i = 0; i <= n; i++) {
+        kvri_promise *p = i < n ? &c->peers[boards[i]].promise : &c->own;
+        p->promised_us = p->planned_us;
+        p->took_us = 0;
+    }
+    memcpy(out_sizes, c->kept.sizes, (n + 1) * sizeof *out_sizes);
+    s->stats.expected_us = c->kept.expected_us;
+    return 1;
+}
+
+void kvri_balance_changed(kvr_session *s) { s->chain.kept.n_tokens = 0; }
 
 int kvri_balance_cut(kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *given, uint32_t *out_sizes) {
     kvri_carve carve = {s->parts.balance, 0, 0};
@@ -139,6 +166,8 @@ int kvri_balance_cut(kvr_session *s, const uint32_t *boards, uint32_t n, const u
     kvri_balance_forget(s);
     s->stats.expected_us = 0;
     if (n + 1 > s->plan.max_boards || !all_speeds_known(s, boards, n)) return 0;
+    if (given == NULL && take_kept(s, boards, n, out_sizes)) return 1;
+    kvri_balance_changed(s); /* what was promised by it is overwritten */
     const uint64_t begun_us = kvri_session_now(s);
     const room m = lay_out(&carve, s->plan.max_boards);
     void *const work = kvri_carve_take(&carve, kvri_sim_room(s->plan.max_boards, s->model->info.n_layers, PIECES), 1);
@@ -166,6 +195,7 @@ int kvri_balance_cut(kvr_session *s, const uint32_t *boards, uint32_t n, const u
     else if (kvri_search_quick(&job, work, work_bytes, sizes, &ttft_us) != KVR_OK) return 0;
     if (given == NULL && !respect_limits(s, boards, n, sizes)) return 0;
     if (!note_promises(s, &job, boards, sizes, &m, work, work_bytes)) return 0;
+    if (given == NULL) keep(s, boards, n, sizes);
     memcpy(out_sizes, sizes, (n + 1) * sizeof *sizes);
     s->stats.plan_us += kvri_session_now(s) - begun_us;
     return 1;
@@ -173,25 +203,31 @@ int kvri_balance_cut(kvr_session *s, const uint32_t *boards, uint32_t n, const u
 
 /* --- what is learned ----------------------------------------------------------------------------------------- */
 
-static void learn(kvri_promise *p) {
+/* 1: the board's slowness is another one now. */
+static int learn(kvri_promise *p) {
     const double ratio = p->promised_us > 0 ? (double)p->took_us / p->promised_us : 1;
     const int tells = p->took_us > 0 && p->promised_us >= LEAST_US && (ratio > 1 + QUIET || ratio < 1 - QUIET);
     if (p->took_us > 0) p->promised_us = 0;
-    if (!tells) return;
+    if (!tells) return 0;
     p->slowness = slowness_of(p) * ratio;
     if (p->slowness > MOST_SLOWNESS) p->slowness = MOST_SLOWNESS;
     if (p->slowness < 1 / MOST_SLOWNESS) p->slowness = 1 / MOST_SLOWNESS;
+    return 1;
 }
 
 void kvri_balance_learn(kvr_session *s) {
-    for (uint32_t b = 0; b < s->chain.n_helpers; b++) learn(&s->chain.peers[b].promise);
-    learn(&s->chain.own);
+    int changed = learn(&s->chain.own);
+    for (uint32_t b = 0; b < s->chain.n_helpers; b++) changed |= learn(&s->chain.peers[b].promise);
+    if (changed) kvri_balance_changed(s);
 }
 
 void kvri_balance_forgive(kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *sizes) {
     for (uint32_t i = 0; i < n; i++) {
         kvri_promise *p = &s->chain.peers[boards[i]].promise;
-        if (sizes[i] == 0 && p->slowness > 1) p->slowness = 1 + (p->slowness - 1) * FORGIVEN;
+        if (sizes[i] != 0 || p->slowness <= 1) continue;
+        p->slowness = 1 + (p->slowness - 1) * FORGIVEN;
+        if (p->slowness < FORGOTTEN) p->slowness = 1;
+        kvri_balance_changed(s);
     }
 }
 

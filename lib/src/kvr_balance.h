@@ -5,6 +5,7 @@
 #ifndef KVR_BALANCE_H
 #define KVR_BALANCE_H
 
+#include "kvr/kvr_plan.h"
 #include "kvr_speed.h"
 
 #include <stddef.h>
@@ -14,6 +15,7 @@ typedef struct kvri_promise {
     double slowness;    /* takes so many times what its profile says; 0 = not learned, as 1 */
     double promised_us; /* of computing in the last planned prompt; 0 = none to compare with */
     uint64_t took_us;   /* what it did compute; 0 = not heard */
+    double planned_us;  /* what the kept cut promises */
 } kvri_promise;
 
 /* From a board to the lead, measured at first contact. */
@@ -21,6 +23,14 @@ typedef struct kvri_path_seen {
     uint32_t known;
     double mbit, latency_us;
 } kvri_path_seen;
+
+/* The last cut, for prompts of the same length while nothing else was learned. */
+typedef struct kvri_kept_cut {
+    uint32_t n_tokens; /* 0 = none */
+    uint32_t n;        /* helpers */
+    uint32_t boards[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS];
+    uint64_t expected_us;
+} kvri_kept_cut;
 
 struct kvr_session;
 
@@ -34,6 +44,8 @@ size_t kvri_balance_bytes(uint32_t max_boards, uint32_t n_layers);
  */
 int kvri_balance_cut(struct kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *given,
                      uint32_t *out_sizes);
+/* What is known of boards or paths is no longer what it was: the kept cut is none. */
+void kvri_balance_changed(struct kvr_session *s);
 /* Takes in what the boards took for the last prompt. */
 void kvri_balance_learn(struct kvr_session *s);
 /* The cut is taken. A board that it leaves out cannot show that it has recovered, so it is forgiven little by little. */

@@ -73,6 +73,7 @@ typedef struct kvri_chain {
     uint32_t on_loss;                  /* lead: kvr_on_board_loss */
     int is_planned;                    /* lead: share is only what to fall back to; the boards' profiles say the cut */
     kvri_promise own;                  /* lead: of this board */
+    kvri_kept_cut kept;                /* lead */
     kvri_contact contact;              /* lead: first contact */
     kvri_probed probed;                /* helper: what a lead's probe still wants */
     uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left out */

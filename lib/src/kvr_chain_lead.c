@@ -174,7 +174,10 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     if (p->out || board >= c->n_asked) return KVR_OK;
     const kvri_speed before = p->hello.speed;
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
-    if (!kvri_speed_equal(&before, &p->hello.speed)) memset(&p->promise, 0, sizeof p->promise);
+    if (!kvri_speed_equal(&before, &p->hello.speed)) {
+        memset(&p->promise, 0, sizeof p->promise);
+        kvri_balance_changed(s);
+    }
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
         return board_failed(s, board, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",

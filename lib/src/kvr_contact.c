@@ -121,6 +121,7 @@ static void note_path(kvr_session *s, uint64_t now_us) {
     } else if (t->got > 0) {
         bits *= t->got;
     }
+    kvri_balance_changed(s);
     path->known = 1;
     path->latency_us = (double)t->round_trip_us / 2;
     path->mbit = us > 0 ? bits / us : MOST_MBIT;

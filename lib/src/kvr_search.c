@@ -19,6 +19,7 @@
 #define FEWER_WINS 1.001   /* a board that saves less stays out */
 #define EQUAL_ROUNDS 6     /* quick search: of making all boards compute equally long */
 #define QUICK_PAIRS 8u     /* of boards: beyond these, their moves would take too long */
+#define SHORT_PROMPT 1024u /* tokens */
 #define QUICK_WORTH 1.01   /* a board that is predicted to save less stays out: predictions err by more */
 #define HIDDEN 1.02 /* of TTFT with free links: the network is hidden */
 
@@ -266,17 +267,29 @@ static double equal(kvri_sim *sim) {
     return best;
 }
 
+static int is_short(const kvri_sim *sim) { return sim->job->n_tokens <= SHORT_PROMPT; }
+
+/* Where weights are waited for, more than tokens, equal work is no good beginning; but then a prediction takes no time. */
+static double start(kvri_sim *sim) {
+    const double found = equal(sim);
+    if (!is_short(sim) || sim->n_boards > QUICK_PAIRS) return found;
+    memcpy(sim->kept, sim->best, sim->n_boards * sizeof *sim->kept);
+    const double other = coarse(sim);
+    if (other < found) return other;
+    memcpy(sim->best, sim->kept, sim->n_boards * sizeof *sim->kept);
+    return found;
+}
+
 static double polish(kvri_sim *sim, double best) {
     const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
     if (P > 1 && P <= QUICK_PAIRS) {
         memcpy(sim->trial, sim->best, P * sizeof *sim->trial);
-        for (uint32_t part = 16; part <= 1024; part *= 4)
-            if (C / part > 0) refine_step(sim, C / part, &best);
+        for (uint32_t step = C / 16 + 1; step > C / 1024; step /= is_short(sim) ? 2 : 4) refine_step(sim, step, &best);
     }
     return kvri_sim_run(sim, sim->best, NULL);
 }
 
-/* What a helper would cost: its part of an even cut, and passing the prompt's keys and values on. */
+/* What a helper would cost: its part of an even cut, and passing on the keys and values of a prompt. */
 static double burden(const kvri_sim *sim, const kvri_costs *costs, uint32_t board) {
     const kvr_cost_job *job = sim->job;
     const double whole =
@@ -306,8 +319,8 @@ kvr_status kvri_search_quick(const kvr_cost_job *job, void *work, size_t work_by
     while (n > job->n_tokens) drop_one(&sim, burdens, n--);
     for (;;) {
         use_boards(&sim, n, n);
-        double ttft = equal(&sim);
-        if (taken < 0 || ttft <= taken * HOPELESS) ttft = polish(&sim, ttft);
+        double ttft = start(&sim);
+        if (taken < 0 || is_short(&sim) || ttft <= taken * HOPELESS) ttft = polish(&sim, ttft);
         if (taken < 0 || ttft <= taken * QUICK_WORTH) {
             /* of sets that are as good as equal the smaller one, but never much worse than the best */
             memset(out_sizes, 0, P * sizeof *out_sizes);

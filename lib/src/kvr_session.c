@@ -106,6 +106,7 @@ kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addr
     if (n_helpers == 0 || n_helpers >= s->plan.max_boards) return KVR_ERR_ARG;
     if (helper_addresses == NULL) return KVR_ERR_ARG;
     memset(c->peers, 0, sizeof c->peers);
+    kvri_balance_changed(s);
     c->state = KVRI_CHAIN_IDLE;
     c->role = KVRI_ALONE; /* until all are taken: half a list is none */
     KVRI_TRY(copy_address(own_address, c->own_address));
@@ -163,6 +164,7 @@ static kvr_status poll_meet(kvr_session *s, uint64_t now_us) {
 kvr_status kvr_session_set_profile(kvr_session *s, const kvr_board_profile *profile) {
     memset(&s->speed, 0, sizeof s->speed);
     memset(&s->chain.own, 0, sizeof s->chain.own);
+    kvri_balance_changed(s);
     if (profile != NULL) s->speed = kvri_speed_of(profile);
     return profile == NULL || s->speed.known ? KVR_OK : KVR_ERR_ARG;
 }

@@ -186,7 +186,7 @@ static void a_short_prompt_on_a_slow_network_is_left_to_the_lead(void **state) {
     rig_end(&rig);
 }
 
-static void the_quick_search_comes_within_3_percent_of_the_thorough_one(void **state) {
+static void the_quick_search_comes_within_2_percent_of_the_thorough_one_and_10_with_unequal_boards(void **state) {
     (void)state;
     static const double speeds[] = {1, 0.5, 0.33}, mbits[] = {940, 100};
     for (uint32_t unequal = 0; unequal < 2; unequal++)
@@ -205,7 +205,8 @@ static void the_quick_search_comes_within_3_percent_of_the_thorough_one(void **s
                 }
                 const double best = choose(&rig, sizes, &used);
                 const double quick = choose_quickly(&rig, sizes, &used);
-                if (quick > best * 1.03) fail_msg("%u boards, %u tokens: %.0f us instead of %.0f", boards, tokens, quick, best);
+                if (quick > best * (unequal ? 1.1 : 1.02))
+                    fail_msg("%u boards, %u tokens: %.0f us instead of %.0f", boards, tokens, quick, best);
                 rig_end(&rig);
             }
 }
@@ -264,7 +265,7 @@ int main(void) {
         cmocka_unit_test(adding_a_board_is_never_slower_by_more_than_2_percent),
         cmocka_unit_test(adding_a_slow_board_anywhere_is_never_slower),
         cmocka_unit_test(a_short_prompt_on_a_slow_network_is_left_to_the_lead),
-        cmocka_unit_test(the_quick_search_comes_within_3_percent_of_the_thorough_one),
+        cmocka_unit_test(the_quick_search_comes_within_2_percent_of_the_thorough_one_and_10_with_unequal_boards),
         cmocka_unit_test(the_search_gives_the_same_answer_twice),
         cmocka_unit_test(the_bandwidth_that_hides_the_network_does_and_half_of_it_does_not),
         cmocka_unit_test(only_strategies_with_a_partition_are_searched),
