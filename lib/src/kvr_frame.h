@@ -17,7 +17,7 @@
 #include "kvr/kvr_trace.h"
 #include "kvr_speed.h"
 
-#define KVRI_WIRE_VERSION 4u
+#define KVRI_WIRE_VERSION 5u
 #define KVRI_FRAME_HEADER 64u
 
 typedef enum kvri_frame_kind {

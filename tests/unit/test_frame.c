@@ -68,7 +68,7 @@ static void the_header_lies_as_documented_whatever_the_machine(void **state) {
     f.epoch = 0x01020304;
     f.rank = 5;
     kvri_frame_seal(&f, bytes);
-    static const uint8_t start[24] = {'K',  'V',  'R',  'F',  4, 0, 3, 0, 0x88, 0x77, 0x66, 0x55,
+    static const uint8_t start[24] = {'K',  'V',  'R',  'F',  5, 0, 3, 0, 0x88, 0x77, 0x66, 0x55,
                                       0x44, 0x33, 0x22, 0x11, 4, 3, 2, 1, 5,    0,    0,    0};
     assert_memory_equal(bytes, start, sizeof start);
 }
