@@ -9,10 +9,6 @@
 #include "forecast.h"
 #include "say.h"
 
-#ifdef KVR_HAVE_ZMQ
-#include "kvr/kvr_zmq.h"
-#endif
-
 static const command_help HELP = {
     "plan",
     "-m FILE [-c CTX] [--boards P]  |  -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]\n"
@@ -55,21 +51,6 @@ static void print_even_partition(uint32_t ctx_tokens, uint32_t n_boards) {
     printf("\n");
 }
 
-/* A lead hears and speaks to every helper. */
-static void print_link_estimate(const kvr_plan *plan) {
-#ifdef KVR_HAVE_ZMQ
-    kvr_zmq_config config = {0};
-    config.struct_bytes = sizeof config;
-    config.max_peers = plan->max_boards;
-    config.listen = "tcp://127.0.0.1:*";
-    config.frame_bytes = plan->frame_bytes;
-    printf("libzmq beside it, all queues full (estimate): %.2f MiB\n",
-           (double)kvr_zmq_library_bytes(&config, plan->max_boards - 1) / 1048576.0);
-#else
-    (void)plan;
-#endif
-}
-
 /* --boards as a number. */
 static int take_number(options *opt) {
     if (opt->boards == NULL) return EXIT_OK;
@@ -106,7 +87,8 @@ int cmd_plan(int argc, char **argv) {
         if (plan->max_boards > 1) {
             printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
                    (unsigned long long)plan->frame_bytes, plan->frame_tokens);
-            print_link_estimate(plan);
+            if (engine_link_bytes(plan) > 0)
+                printf("libzmq beside it, all queues full (estimate): %.2f MiB\n", (double)engine_link_bytes(plan) / 1048576.0);
             print_even_partition(plan->ctx_tokens, plan->max_boards);
         }
     }

@@ -13,6 +13,7 @@
 #include "kvr/kvr_opencl.h"
 #include "tuning_file.h"
 #endif
+#include "limits.h"
 #include "output.h"
 #include "say.h"
 
@@ -27,6 +28,7 @@ struct device {
     int emulates;
     char cache_dir[1024];
     void *memory; /* of the OpenCL object */
+    int in_host;  /* its memory is this machine's */
     struct kvr_opencl *opencl;
 };
 
@@ -35,6 +37,9 @@ const kvr_backend *device_backend(const device *dev) {
 }
 const char *device_name(const device *dev) {
     return dev->name;
+}
+int device_is_in_host(const device *dev) {
+    return dev->in_host;
 }
 
 const char *device_identity(const device *dev) {
@@ -67,6 +72,8 @@ static int find_tuning(const char *place, kvr_opencl_tuning *out) {
 
 static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {
     kvr_opencl_tuning tuning;
+    const char *why = limits_no_driver();
+    if (why != NULL) return say_error("cannot use OpenCL: %s; use -d reference, or raise the limit", why);
     const uint32_t n_cores = choice->n_cores;
     kvr_error error = {0};
     kvr_opencl_config config;
@@ -82,8 +89,12 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     if (n_cores != 0 && affinity_hold(0, n_cores) != 0) say_note("cannot hold this process to %u cores", n_cores);
     if (posix_memalign(&dev->memory, MEMORY_ALIGNMENT, kvr_opencl_bytes()) != 0)
         return say_error("the OpenCL backend wants %zu bytes of memory: end other programs", kvr_opencl_bytes());
-    if (kvr_opencl_open(dev->memory, kvr_opencl_bytes(), &config, port, &dev->opencl, &error) != KVR_OK)
-        return say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is)", &error);
+    if (kvr_opencl_open(dev->memory, kvr_opencl_bytes(), &config, port, &dev->opencl, &error) != KVR_OK) {
+        char what[192];
+        const char *space = limits_space();
+        snprintf(what, sizeof what, "cannot use OpenCL (%s)", space != NULL ? space : "'kvr devices' lists what there is");
+        return say_kvr_error(what, &error);
+    }
     kvr_opencl_info info;
     memset(&info, 0, sizeof info);
     kvr_opencl_device(dev->opencl, &info);
@@ -91,6 +102,7 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     snprintf(dev->name, sizeof dev->name, "opencl:%u.%u %s", info.platform, info.device, info.name);
     snprintf(dev->identity, sizeof dev->identity, "%s|%s|%s|%s%s", info.platform_name, info.name, info.version,
              info.driver_version, config.tuning != NULL ? "|tuned" : "");
+    dev->in_host = strcmp(info.type, "CPU") == 0;
     return EXIT_OK;
 }
 
@@ -98,7 +110,9 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
 static const char *why_reference(void) {
     uint32_t n = 0;
     kvr_error error = {0};
-    return kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK ? NULL : error.text;
+    const char *why = limits_no_driver();
+    if (why != NULL || kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK) return why;
+    return limits_space() != NULL ? limits_space() : error.text;
 }
 #else
 static int use_opencl(device *dev, const char *place, const device_choice *choice, const kvr_port *port) {

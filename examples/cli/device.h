@@ -27,6 +27,8 @@ void device_close(device *dev);
 
 /* The table for kvr_plan_make and kvr_session_open; lives as long as the device. */
 const kvr_backend *device_backend(const device *dev);
+/* 1: what the plan says of device memory is taken from this machine's. */
+int device_is_in_host(const device *dev);
 /* What it is, for people: "reference (1 core, portable C)" or the device's own name. */
 const char *device_name(const device *dev);
 /* With its driver and their versions: what a measurement is valid for. */

@@ -8,6 +8,7 @@
 #ifdef KVR_HAVE_ZMQ
 #include "kvr/kvr_zmq.h"
 #endif
+#include "limits.h"
 #include "say.h"
 
 enum { MEMORY_ALIGNMENT = 64 };
@@ -85,9 +86,19 @@ int engine_make_plan(engine *e, const options *opt, uint32_t ctx_tokens, uint32_
     return EXIT_OK;
 }
 
+/* Before anything large is taken; the model's tables are there already. */
+static int check_memory(const engine *e) {
+    const uint64_t *regions = e->plan.region_bytes;
+    uint64_t exact = regions[KVR_REGION_MODEL] + regions[KVR_REGION_SESSION];
+    if (device_is_in_host(e->dev)) exact += regions[KVR_REGION_DEVICE];
+    return limits_check(exact, regions[KVR_REGION_DRIVER] + engine_link_bytes(&e->plan));
+}
+
 int engine_open_session(engine *e) {
     kvr_error error = {0};
     uint64_t bytes = e->plan.region_bytes[KVR_REGION_SESSION];
+    int code = check_memory(e);
+    if (code != EXIT_OK) return code;
     e->session_memory = take(bytes);
     if (e->session_memory == NULL)
         return say_error("the session wants %llu bytes of memory: lower -c, or use --kv f16",
@@ -113,6 +124,16 @@ int engine_load_keys(engine *e, const options *opt) {
 }
 
 #ifdef KVR_HAVE_ZMQ
+uint64_t engine_link_bytes(const kvr_plan *plan) {
+    kvr_zmq_config config = {0};
+    if (plan->max_boards < 2) return 0;
+    config.struct_bytes = sizeof config;
+    config.max_peers = plan->max_boards;
+    config.listen = "tcp://127.0.0.1:*";
+    config.frame_bytes = plan->frame_bytes;
+    return kvr_zmq_library_bytes(&config, plan->max_boards - 1);
+}
+
 int engine_check_link(void) {
     return EXIT_OK;
 }
@@ -204,6 +225,11 @@ uint64_t engine_refusals(const engine *e) {
     return s.refused_us;
 }
 #else
+uint64_t engine_link_bytes(const kvr_plan *plan) {
+    (void)plan;
+    return 0;
+}
+
 int engine_check_link(void) {
     return say_error("this kvr was built without ZeroMQ and works alone; build it with -DKVR_WITH_ZMQ=ON");
 }

@@ -44,6 +44,8 @@ double engine_board_timeout_s(const options *opt);
 int engine_open_session(engine *e);
 /* Keeps the timeline of every prompt from now on; needs the session, and a helper does it before it serves. */
 int engine_keep_timeline(engine *e, uint32_t cap_spans);
+/* What libzmq takes beside the plan with all its queues full, an estimate; 0 for one board. */
+uint64_t engine_link_bytes(const kvr_plan *plan);
 /* Whether this program has a link at all: EXIT_OK, or EXIT_FAILED with a sentence. */
 int engine_check_link(void);
 /* Loads --key and --allowed; needed before the link. */

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "kvr/kvr_version.h"
+#include "limits.h"
 #include "say.h"
 #include "signals.h"
 
@@ -40,6 +41,8 @@ static void print_help(void) {
 }
 
 int main(int argc, char **argv) {
+    const int end = limits_begin();
+    if (end != LIMITS_GO_ON) return end;
     signals_ignore_pipe();
     if (argc < 2) return say_usage(NULL, "no command given");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
