@@ -5,8 +5,9 @@
 #   faults.sh [STAGES]     stages a prompt is divided into (default 1: its beginning and its end; 12 for the whole matrix)
 #
 # Boards are processes in network namespaces of their own, joined by a bridge; where that is not allowed they share the
-# loopback, and nothing is cut. Times: from the start of the lead to its end. "late" is what took longer than the timeout,
-# one second, and twice a whole run on one board.
+# loopback, and nothing is cut. Times: from the start of the lead to its end, and from the harm to the lead's word that a
+# board is lost. "late" is a word after more than the timeout and one second; "slow" an answer after more than these and
+# twice a whole run on one board, as on a machine that is busy with something else.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 STAGES=${1:-1}
@@ -57,15 +58,21 @@ up() { # up N: starts board N; PID_N, ADDRESS_N
     eval "ADDRESS_$1=$address"
 }
 ask() { # ask ARGS: the lead; CODE, TOOK ms
+    rm -f "$TMP/words"
+    mkfifo "$TMP/words"
+    while IFS= read -r line; do echo "$(now_ms) $line"; done <"$TMP/words" >"$TMP/stamped" &
+    STAMP_PID=$!
     begin=$(now_ms)
     (in_net lead timeout -k 5 60 "$KVR" run -m "$STORIES" -d reference --batch 32 -c $CTX --ids "$PROMPT" -n 4 --print-ids --insecure --even \
-        --board-timeout $TIMEOUT_S "$@" >"$TMP/out" 2>"$TMP/err") &
+        --board-timeout $TIMEOUT_S "$@" >"$TMP/out" 2>"$TMP/words") &
     LEAD_PID=$!
 }
 answered() {
     wait $LEAD_PID
     CODE=$?
     TOOK=$(($(now_ms) - begin))
+    wait $STAMP_PID
+    sed 's/^[0-9]* //' "$TMP/stamped" >"$TMP/err"
 }
 both() { echo "$ADDRESS_0,$ADDRESS_1"; }
 
@@ -99,26 +106,35 @@ heal() { # heal HOW N
     esac
 }
 
-RIGHT=0 LATE=0
-report() { printf '%-5s board %s at %3s %%  %-11s %5s ms  %s\n' "$@"; }
+RIGHT=0 LATE=0 SLOW=0 MOST_NOTICED=0
+report() { printf '%-5s board %s at %3s %%  %-11s %5s ms  %10s  %s\n' "$@"; }
 one_case() { # one_case HOW BOARD STAGE
     ask --boards "$(both)"
     delay=$((CLEAN_MS * $3 / STAGES))
     sleep "$(printf '%d.%03d' $((delay / 1000)) $((delay % 1000)))"
+    harmed=$(now_ms)
     harm "$1" "$2"
     answered
-    verdict=right note=$(sed -n 's/^kvr: note: \(board [01]\) at [^ ]* is lost: \(chain: \)*\(.*\); going on.*/\1 lost: \3/p' "$TMP/err" | head -n 1)
+    verdict=right noticed=
+    note=$(sed -n 's/^kvr: note: \(board [01]\) at [^ ]* is lost: \(chain: \)*\(.*\); going on.*/\1 lost: \3/p' "$TMP/err" | head -n 1)
+    lost_at=$(sed -n 's/^\([0-9]*\) kvr: note: .*; going on .*/\1/p' "$TMP/stamped" | head -n 1)
     if [ $CODE != 0 ]; then
         verdict="exit $CODE"
         note=$(head -n 1 "$TMP/err")
     elif ! cmp -s "$TMP/right" "$TMP/out"; then verdict=WRONG
     fi
     if [ "$verdict" = right ]; then RIGHT=$((RIGHT + 1)); else fail "$1 board $2 stage $3: $verdict $note"; fi
-    if [ "$TOOK" -gt $((ALONE_MS * 2 + TIMEOUT_S * 1000 + 1000)) ] && [ "$1" != slow ]; then
-        LATE=$((LATE + 1))
-        verdict="$verdict, late"
+    if [ -n "$lost_at" ] && [ "$1" != slow ]; then
+        noticed=$((lost_at - harmed))
+        [ $noticed -le $MOST_NOTICED ] || MOST_NOTICED=$noticed
+        if [ $noticed -gt $((TIMEOUT_S * 1000 + 1000)) ]; then LATE=$((LATE + 1)) verdict="$verdict, late"; fi
+        noticed="$noticed ms"
     fi
-    report "$1" "$2" $((100 * $3 / STAGES)) "$verdict" "$TOOK" "$note"
+    if [ "$TOOK" -gt $((ALONE_MS * 2 + TIMEOUT_S * 1000 + 1000)) ] && [ "$1" != slow ]; then
+        SLOW=$((SLOW + 1))
+        verdict="$verdict, slow"
+    fi
+    report "$1" "$2" $((100 * $3 / STAGES)) "$verdict" "$TOOK" "$noticed" "$note"
     heal "$1" "$2"
 }
 
@@ -135,9 +151,11 @@ the_right_text_and_the_time_it_takes_are_known() {
     must_pass "three boards"
     same "$TMP/right" "$TMP/out" "three boards"
     CLEAN_MS=$TOOK
+
     echo "one board $ALONE_MS ms, three $CLEAN_MS ms, timeout $TIMEOUT_S s$([ $has_net = 1 ] || echo ', no network namespaces: nothing is cut')"
 }
 every_lost_board_at_every_stage_costs_time_and_no_text() {
+    printf '%-5s %-16s  %-11s %8s  %10s  %s\n' harm 'board, when' answer 'took' noticed 'the lead says'
     for how in kill stop slow cut; do
         [ $how = cut ] && [ $has_net = 0 ] && continue
         for board in 0 1; do
@@ -148,7 +166,7 @@ every_lost_board_at_every_stage_costs_time_and_no_text() {
             done
         done
     done
-    echo "right text: $RIGHT, late: $LATE"
+    echo "right text: $RIGHT, late: $LATE, slow: $SLOW; a lost board was noticed after $MOST_NOTICED ms at most"
 }
 all_boards_take_part_again_afterwards() {
     boards=
