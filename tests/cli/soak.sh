@@ -41,10 +41,10 @@ if [ -n "$KEYS" ]; then
     KEY_ARGS="--key $TMP/key"
 fi
 
-# Messages of one to nine entries of a logbook, each asked of the same few entries before it.
-SYSTEM=$(sed -n 2,6p "$PROMPTS/0300.txt")
+# Messages of one to four entries of a logbook, each asked of the same entries before it: 40 to 130 tokens.
+SYSTEM=$(sed -n 2,3p "$PROMPTS/0300.txt")
 awk 'NR > 6 && NF > 3 { line[n++] = $0 }
-     END { for (i = 0; i < 9; i++) { out = line[i]; for (j = 1; j <= i; j++) out = out ", " line[i + j]; print out } }' \
+     END { for (i = 0; i < 9; i++) { out = line[i]; for (j = 1; j <= i % 4; j++) out = out ", " line[i + j]; print out } }' \
     "$PROMPTS/0900.txt" >"$TMP/messages"
 i=0
 while IFS= read -r message; do
