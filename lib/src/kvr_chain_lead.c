@@ -507,8 +507,9 @@ uint32_t kvri_lead_left(const kvr_session *s) {
 
 int kvri_lead_shrink(kvr_session *s, kvr_status status) {
     kvri_chain *c = &s->chain;
+    /* busy: perhaps with the job of a lead that has given it up, which a board that was away finds out when it is asked */
     const int lost = status == KVR_ERR_PEER_LOST || status == KVR_ERR_TIMEOUT || status == KVR_ERR_PEER_FAILED ||
-                     (status == KVR_ERR_LINK && s->failed_rank >= 0);
+                     status == KVR_ERR_PEER_BUSY || (status == KVR_ERR_LINK && s->failed_rank >= 0);
     /* a board that has come back as another one is no reason to give up what goes on without it */
     const int unfit = s->failed_rank >= 0 && kvri_lead_left(s) < c->n_asked;
     if (c->on_loss != KVR_LOSS_CONTINUE || c->state == KVRI_CHAIN_IDLE || !(lost || unfit)) return 0;

@@ -94,7 +94,7 @@ harm() { # harm HOW N
     cut) ip -n "$NET-hub" link set "b$2" down ;;
     esac
 }
-heal() { # heal HOW N
+heal() { # heal HOW N STAGE
     eval "pid=\$PID_$2"
     case $1 in
     kill)
@@ -102,7 +102,13 @@ heal() { # heal HOW N
         up "$2"
         ;;
     stop | slow) kill -CONT "$pid" || fail "board $2 is gone: $(cat "$TMP/board.$2")" ;;
-    cut) ip -n "$NET-hub" link set "b$2" up ;;
+    cut)
+        ip -n "$NET-hub" link set "b$2" up
+        # the kernel takes up to a second to use the link again; the next prompt shows that it does, and that both boards answer
+        ask --boards "$(both)"
+        answered
+        [ $CODE = 0 ] && cmp -s "$TMP/right" "$TMP/out" || fail "cut board $2 stage $3: not right afterwards"
+        ;;
     esac
 }
 
@@ -117,7 +123,8 @@ one_case() { # one_case HOW BOARD STAGE
     answered
     verdict=right noticed=
     note=$(sed -n 's/^kvr: note: \(board [01]\) at [^ ]* is lost: \(chain: \)*\(.*\); going on.*/\1 lost: \3/p' "$TMP/err" | head -n 1)
-    lost_at=$(sed -n 's/^\([0-9]*\) kvr: note: .*; going on .*/\1/p' "$TMP/stamped" | head -n 1)
+    # a board that was stopped before may say that it is busy even before the harm
+    lost_at=$(sed -n 's/^\([0-9]*\) kvr: note: .*; going on .*/\1/p' "$TMP/stamped" | awk -v t="$harmed" '$1 >= t' | head -n 1)
     if [ $CODE != 0 ]; then
         verdict="exit $CODE"
         note=$(head -n 1 "$TMP/err")
@@ -135,7 +142,9 @@ one_case() { # one_case HOW BOARD STAGE
         verdict="$verdict, slow"
     fi
     report "$1" "$2" $((100 * $3 / STAGES)) "$verdict" "$TOOK" "$noticed" "$note"
-    heal "$1" "$2"
+    # where the time went, by the lead's words
+    case $verdict in *slow* | *late*) awk -v begin="$begin" '{ t = $1 - begin; $1 = ""; printf "        %5d ms%s\n", t, $0 }' "$TMP/stamped" ;; esac
+    heal "$1" "$2" "$3"
 }
 
 the_right_text_and_the_time_it_takes_are_known() {
@@ -170,7 +179,7 @@ every_lost_board_at_every_stage_costs_time_and_no_text() {
 }
 all_boards_take_part_again_afterwards() {
     boards=
-    for try in 1 2 3 4 5; do # a board may still be busy with the job it was cut off from, until its timeout
+    for _ in 1 2 3 4 5; do # a board may still be busy with the job it was cut off from, until its timeout
         ask --boards "$(both)" --stats-json "$TMP/json"
         answered
         must_pass "afterwards"

@@ -147,7 +147,7 @@ no_answer_is_lost_or_wrong_and_no_process_grows_on() {
     : >"$TMP/err"
     for board in 0 1; do
         # shellcheck disable=SC2086
-        start_board -m "$MODEL" -d "$DEVICE" -c $CTX --batch 64 $KEY_ARGS || return
+        start_board -m "$MODEL" -d "$DEVICE" -c $CTX --batch 64 --board-timeout 30 $KEY_ARGS || return
         eval "BOARD_$board=\$BOARD PID_$board=\$BOARD_PID LOG_$board=\$BOARD_LOG"
     done
     begin=$(date +%s)

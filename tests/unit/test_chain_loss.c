@@ -448,6 +448,53 @@ static void a_board_with_another_model_fails_the_question_all_the_same(void **st
     fixture_close(&f);
 }
 
+static void ask_on(const fixture *f, rig *r, uint32_t lead) {
+    kvr_prompt p;
+    memset(&p, 0, sizeof p);
+    p.ids = f->ids;
+    p.n_ids = N;
+    p.max_new_tokens = NEW;
+    p.ignore_eos = 1;
+    p.n_boards = 3;
+    assert_int_equal(kvr_session_prompt(r->boards[lead].session, &p), KVR_OK);
+}
+
+/* Board 2 becomes a lead of its own; boards 0 and 1 are asked by both. */
+static void a_lead_goes_on_without_boards_that_work_for_another(void **state) {
+    (void)state;
+    fixture f;
+    fixture_open(&f);
+    for (uint32_t turns = 20; turns < 200; turns += 20) {
+        rig r;
+        rig_answer first, second;
+        kvr_event event;
+        rig_options o = going_on(turns);
+        o.cap_frames = 4;
+        o.config.batch_tokens = 1;
+        rig_open(&r, &f.model, BOARDS, &o);
+        assert_int_equal(kvr_session_stop(r.boards[2].session), KVR_OK);
+        assert_int_equal(rig_make_lead(&r, 2, 2), KVR_OK);
+        ask_on(&f, &r, 3);
+        for (uint32_t i = 0; i < turns; i++) rig_turn(&r, &event);
+        ask_on(&f, &r, 2);
+        rig_run_on(&r, 2, &second);
+        expect_right(&f, &second, &f.truth);
+        assert_true(second.took_us < LIMIT_US / 4); /* it was told, it did not wait */
+        rig_run_on(&r, 3, &first);
+        assert_int_equal(first.status, KVR_OK);
+        rig_answer_free(&first);
+        rig_answer_free(&second);
+        /* who was busy takes part the next time */
+        ask_on(&f, &r, 2);
+        rig_run_on(&r, 2, &second);
+        expect_right(&f, &second, &f.truth);
+        assert_int_equal(second.stats.n_boards, 3);
+        rig_answer_free(&second);
+        rig_close(&r);
+    }
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_helper_that_dies_at_any_moment_costs_time_and_no_text),
@@ -460,6 +507,7 @@ int main(void) {
         cmocka_unit_test(a_ring_goes_on_without_a_lost_board),
         cmocka_unit_test(a_lead_that_cannot_hold_the_prompt_alone_says_so),
         cmocka_unit_test(with_the_policy_fail_a_lost_board_ends_the_question),
+        cmocka_unit_test(a_lead_goes_on_without_boards_that_work_for_another),
         cmocka_unit_test(a_board_with_another_model_fails_the_question_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,11 +39,12 @@ typedef enum kvr_strategy {
     KVR_STRATEGY_TSP_SKIP = 3 /* the same without what nobody reads: masked products, the last layer's other rows */
 } kvr_strategy;
 
-/* What a lead does when a board of the chain is lost: dead, silent for peer_timeout_ms, cut off, or failed. Boards that do
- * not fit (another model, version, type, context; busy) fail the question in any case. */
+/* What a lead does when a board of the chain is lost: dead, silent for peer_timeout_ms, cut off, failed, or working for
+ * another lead (perhaps one that is gone). Boards that do not fit (another model, version, type, context) fail the question
+ * in any case. */
 typedef enum kvr_on_board_loss {
     KVR_LOSS_CONTINUE = 0, /* begin again with the boards that are left, or alone: the same text, later */
-    KVR_LOSS_FAIL = 1      /* fail with PEER_LOST, TIMEOUT, PEER_FAILED or LINK */
+    KVR_LOSS_FAIL = 1      /* fail with PEER_LOST, TIMEOUT, PEER_FAILED, PEER_BUSY or LINK */
 } kvr_on_board_loss;
 
 /* One question. Arrays need to live only during the call. */
