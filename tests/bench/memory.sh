@@ -7,7 +7,8 @@
 #   FILE   default: the model in examples/model
 #   KVR    the program (default: build/release/bin/kvr or build/ci/bin/kvr)
 #
-# Each process answers prompts that fill most of its context of 512 tokens and is looked at while it waits for the next. In MiB:
+# Each process answers prompts that fill most of its context (512 tokens, more where the vocabulary is poor) and is looked at while
+# it waits for the next. In MiB:
 #   plan        exact: model, session, device
 #   estimate    the plan's allowance for drivers, and for libzmq with all its queues full
 #   private     what the process has for itself (RssAnon); beyond = private - plan: drivers, libraries, the program
@@ -28,7 +29,10 @@ SYSTEM=$(sed '/^Q:/d' "$top/examples/model/prompts/0300.txt")
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/kvr-memory.XXXXXX")
 PIDS=
 trap 'for pid in $PIDS; do kill -9 $pid 2>/dev/null || true; done; rm -rf "$TMP"' EXIT
-OPTIONS="-m $MODEL -c 512 --batch 64"
+trap 'exit 1' INT TERM HUP
+CTX=512
+[ "$(echo "$SYSTEM" | "$KVR" tokenize -m "$MODEL" | wc -w)" -lt 400 ] || CTX=1200 # a vocabulary of little more than letters
+OPTIONS="-m $MODEL -c $CTX --batch 64"
 
 row() { # row NAME PID BOARDS ARGS
     name=$1 pid=$2 boards=$3
