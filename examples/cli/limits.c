@@ -141,29 +141,29 @@ static uint64_t machine_bytes(void) {
     return ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
 }
 
-/* The narrowest limit of memory, and whose it is. */
-static uint64_t memory_bytes(const char **out_whose) {
-    uint64_t group = group_bytes(), machine = machine_bytes();
-    *out_whose = group < machine ? "its control group (a container, a service)" : "this machine";
-    return group < machine ? group : machine;
+static int fits(uint64_t has, uint64_t plan_bytes, uint64_t others_bytes) {
+    return plan_bytes <= has && has - plan_bytes >= OWN_BYTES && others_bytes <= has - plan_bytes - OWN_BYTES;
 }
 
+static const char GROUP[] = "its control group (a container, a service)", MACHINE[] = "this machine";
+
+/* A machine that is a little too small for the estimate may still do, and nothing is lost by trying. */
 int limits_check(uint64_t plan_bytes, uint64_t others_bytes) {
-    const char *whose = "";
-    const uint64_t has = memory_bytes(&whose);
-    if (plan_bytes <= has && has - plan_bytes >= OWN_BYTES && others_bytes <= has - plan_bytes - OWN_BYTES) return EXIT_OK;
-    return say_error("this wants %.1f MiB of memory (%.1f by its plan, about %.1f for drivers, libraries and itself), %s has "
-                     "%.1f: lower -c or --batch, use -d reference, or raise the limit",
+    const uint64_t group = group_bytes(), machine = machine_bytes();
+    const int in_group = fits(group, plan_bytes, others_bytes);
+    if (in_group && fits(machine, plan_bytes, 0)) return EXIT_OK;
+    return say_error("this wants %.1f MiB of memory (%.1f by its plan, about %.1f for drivers, libraries and itself), %s "
+                     "has %.1f: lower -c or --batch, use -d reference, or raise the limit",
                      ((double)plan_bytes + (double)others_bytes + OWN_BYTES) / MIB, (double)plan_bytes / MIB,
-                     ((double)others_bytes + OWN_BYTES) / MIB, whose, (double)has / MIB);
+                     ((double)others_bytes + OWN_BYTES) / MIB, in_group ? MACHINE : GROUP,
+                     (double)(in_group ? machine : group) / MIB);
 }
 
 const char *limits_no_driver(void) {
     static char text[128];
-    const char *whose = "";
-    const uint64_t has = memory_bytes(&whose);
+    const uint64_t group = group_bytes(), machine = machine_bytes(), has = group < machine ? group : machine;
     if (has >= DRIVER_LEAST_BYTES) return NULL;
-    snprintf(text, sizeof text, "%s has %.1f MiB of memory, an OpenCL driver takes more than %.0f", whose,
-             (double)has / MIB, (double)DRIVER_LEAST_BYTES / MIB);
+    snprintf(text, sizeof text, "%s has %.1f MiB of memory, an OpenCL driver takes more than %.0f",
+             group < machine ? GROUP : MACHINE, (double)has / MIB, (double)DRIVER_LEAST_BYTES / MIB);
     return text;
 }

@@ -47,7 +47,6 @@ row() { # row NAME PID BOARDS ARGS
             printf "%-34s %8.2f %8.2f %9.2f %8.2f %8.2f\n", name, plan, driver + zmq, x["RssAnon:"], x["RssAnon:"] - plan, x["VmHWM:"]
         }'
 }
-N=0
 chat_up() { # chat_up ARGS: a lead that waits for a message on descriptor 8 and answers on 9
     rm -f "$TMP/in" "$TMP/out"
     mkfifo "$TMP/in" "$TMP/out"

@@ -7,7 +7,6 @@ MODEL=$HERE/../../examples/model/kvr-logbook.gguf
 [ -e "$MODEL" ] || skip "no $MODEL"
 STEPS=${LIMITS_STEPS:-24}
 ASK="-m $MODEL -c 256"
-set -- $ASK # words
 ulimit -c 0
 HAS_OPENCL=0
 "$KVR" devices | grep -q '^opencl:' && HAS_OPENCL=1
