@@ -5,7 +5,8 @@
 
 static const command_help HELP = {
     "keygen", "FILE [--name NAME]",
-    "Makes the keys of a board: the secret one in FILE (readable by you only), the public one in FILE.pub and on stdout.",
+    "Makes the keys of a board: the secret one in FILE (readable by you only), the public one in FILE.pub and on "
+    "stdout.",
     "With keys, frames between boards are encrypted and strangers are turned away:\n"
     "  kvr keygen board.key                                              # on each board\n"
     "  cat *.pub > boards.allowed                                        # once; copy it to each board\n"

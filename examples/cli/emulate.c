@@ -68,7 +68,8 @@ static kvr_status norm(void *user, kvr_view dst, kvr_view src, const kvr_norm *h
     return work(user, 0);
 }
 
-static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add) {
+static kvr_status matmul(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
+                         int add) {
     emulate *e = user;
     const kvr_tensor_desc *w = &e->tensors[weight];
     (void)src, (void)path, (void)add;
@@ -114,7 +115,8 @@ static kvr_status attention(void *user, kvr_view dst, kvr_view q, uint32_t k, ui
         const uint64_t last_tile = end / tile * tile; /* its squares end with the keys */
         products = keys_until(end, tile) - keys_until(first_token, tile);
         if (end % tile != 0)
-            products -= (double)(end - (first_token > last_tile ? first_token : last_tile)) * (double)(last_tile + tile - end);
+            products -=
+                (double)(end - (first_token > last_tile ? first_token : last_tile)) * (double)(last_tile + tile - end);
     }
     return work(e, e->profile.call_us + attention_us(e, q.tensor, products));
 }
@@ -212,8 +214,9 @@ int emulate_open(emulate *e, const char *list, uint32_t rank, uint32_t n_boards,
     kvr_error error = {0};
     const char *file = emulate_file(list, rank, n_boards, &bytes);
     if (file == NULL)
-        return say_usage(NULL, "--emulate wants one profile for all boards, or one for each of the %u boards with commas "
-                               "between",
+        return say_usage(NULL,
+                         "--emulate wants one profile for all boards, or one for each of the %u boards with commas "
+                         "between",
                          n_boards);
     if (bytes >= sizeof path) return say_error("the name of a profile is too long: %.60s", file);
     memcpy(path, file, bytes);

@@ -385,8 +385,8 @@ static void print_head(const bench *b) {
     if (b->opt->output != OUTPUT_MD) return;
     printf("%s", device_name(b->e.dev));
     if (p->known)
-        printf(": FMA %.0f GFLOP/s, int8 %.0f Gmac/s, bf16 %.0f Gmac/s, read %.1f GB/s (measured)", p->fma_gflops, p->int8_gmacs,
-               p->pair_gmacs, p->read_gbytes);
+        printf(": FMA %.0f GFLOP/s, int8 %.0f Gmac/s, bf16 %.0f Gmac/s, read %.1f GB/s (measured)", p->fma_gflops,
+               p->int8_gmacs, p->pair_gmacs, p->read_gbytes);
     printf("\n\n");
     fflush(stdout);
 }

@@ -111,7 +111,8 @@ static int allow(key_ring *k, const char *path, unsigned line, char *words[2]) {
                          KEYS_NAME_CAP - 1);
     for (uint32_t i = 0; i < k->n_allowed && words[1][0] != '\0'; i++)
         if (strcmp(words[1], k->names[i]) == 0)
-            return say_error("'%s' line %u: the name '%s' stands there twice; rename one of them", path, line, words[1]);
+            return say_error("'%s' line %u: the name '%s' stands there twice; rename one of them", path, line,
+                             words[1]);
     strcpy(k->names[k->n_allowed++], words[1]);
     return EXIT_OK;
 }
@@ -167,7 +168,8 @@ int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]
     if (n >= KVR_ADDRESS_CAP || (k->has_key && n + 1 + HEX >= KVR_ADDRESS_CAP))
         return say_error("the address '%.40s...' is too long: use a numeric one", typed);
     if (!k->has_key && at != NULL)
-        return say_error("'%s' names a key, and this board has none: give --key FILE ('kvr keygen FILE' makes one)", typed);
+        return say_error("'%s' names a key, and this board has none: give --key FILE ('kvr keygen FILE' makes one)",
+                         typed);
     memcpy(out, typed, n);
     out[n] = '\0';
     if (!k->has_key) return EXIT_OK;
@@ -177,7 +179,8 @@ int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]
     if (key == NULL && at != NULL)
         return say_error("'%s': no key named '%s' in --allowed; its lines read 'KEY name'", typed, at + 1);
     if (key == NULL)
-        return say_error("which key has the board at '%s'? Name a line of --allowed behind it, as in %s@rpi1", typed, typed);
+        return say_error("which key has the board at '%s'? Name a line of --allowed behind it, as in %s@rpi1", typed,
+                         typed);
     out[n] = '@';
     kvr_zmq_key_format(key, out + n + 1);
     return EXIT_OK;
@@ -222,7 +225,8 @@ int keys_make(const char *path, const char *name) {
         name = is_name(host) ? host : "";
     }
     if (!is_name(name))
-        return say_error("'%.80s' is no name for a key: up to %u letters, digits, dots, - and _", name, KEYS_NAME_CAP - 1);
+        return say_error("'%.80s' is no name for a key: up to %u letters, digits, dots, - and _", name,
+                         KEYS_NAME_CAP - 1);
     if ((size_t)snprintf(pub, sizeof pub, "%s.pub", path) >= sizeof pub)
         return say_error("the name of the file is too long: choose a shorter one");
     if (access(pub, F_OK) == 0) return say_error("'%s' is there already: choose another name, or delete it", pub);

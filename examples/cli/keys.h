@@ -24,8 +24,8 @@ typedef struct key_ring {
 
 /* Reads what --key and --allowed name; without --key there is nothing. An exit code, with a sentence. */
 int keys_load(key_ring *k, const options *opt);
-/* An address as typed -> with its key: tcp://HOST:PORT, or followed by @NAME or @HEX. Without @ the key is the one that is
- * named like the host, or this board's own when there is no list. An exit code, with a sentence. */
+/* An address as typed -> with its key: tcp://HOST:PORT, or followed by @NAME or @HEX. Without @ the key is the one that
+ * is named like the host, or this board's own when there is no list. An exit code, with a sentence. */
 int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]);
 /* EXIT_OK when an address may be used: on this machine, with a key, or because --insecure was said. */
 int keys_check_open(const key_ring *k, const options *opt, const char *address);

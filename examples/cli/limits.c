@@ -44,9 +44,10 @@ static int end_as(int status) {
     if (WIFEXITED(status)) return WEXITSTATUS(status);
     const int number = WTERMSIG(status);
     if (number == SIGABRT || number == SIGSEGV || number == SIGBUS || number == SIGILL)
-        return say_error("ended by signal %d, most likely because a library (the OpenCL driver, ZeroMQ) found no memory: this "
-                         "process may take %.0f MiB of addresses: raise the limit (ulimit -v), or use -d reference",
-                         number, (double)space_bytes / MIB);
+        return say_error(
+            "ended by signal %d, most likely because a library (the OpenCL driver, ZeroMQ) found no "
+            "memory: this process may take %.0f MiB of addresses: raise the limit (ulimit -v), or use -d reference",
+            number, (double)space_bytes / MIB);
     on_signal(number, NULL);
     raise(number);
     return EXIT_SIGNAL_BASE + number;
@@ -128,7 +129,8 @@ static uint64_t group_bytes(void) {
         *group++ = '\0';
         group[strcspn(group, "\n")] = '\0';
         if (kinds[1] == '\0') limit = least_of("/sys/fs/cgroup", group, "memory.max");
-        else if (strcmp(kinds + 1, "memory") == 0) limit = least_of("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
+        else if (strcmp(kinds + 1, "memory") == 0)
+            limit = least_of("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
         if (limit < least) least = limit;
     }
     fclose(file);
@@ -152,11 +154,12 @@ int limits_check(uint64_t plan_bytes, uint64_t others_bytes) {
     const uint64_t group = group_bytes(), machine = machine_bytes();
     const int in_group = fits(group, plan_bytes, others_bytes);
     if (in_group && fits(machine, plan_bytes, 0)) return EXIT_OK;
-    return say_error("this wants %.1f MiB of memory (%.1f by its plan, about %.1f for drivers, libraries and itself), %s "
-                     "has %.1f: lower -c or --batch, use -d reference, or raise the limit",
-                     ((double)plan_bytes + (double)others_bytes + OWN_BYTES) / MIB, (double)plan_bytes / MIB,
-                     ((double)others_bytes + OWN_BYTES) / MIB, in_group ? MACHINE : GROUP,
-                     (double)(in_group ? machine : group) / MIB);
+    return say_error(
+        "this wants %.1f MiB of memory (%.1f by its plan, about %.1f for drivers, libraries and itself), %s "
+        "has %.1f: lower -c or --batch, use -d reference, or raise the limit",
+        ((double)plan_bytes + (double)others_bytes + OWN_BYTES) / MIB, (double)plan_bytes / MIB,
+        ((double)others_bytes + OWN_BYTES) / MIB, in_group ? MACHINE : GROUP,
+        (double)(in_group ? machine : group) / MIB);
 }
 
 const char *limits_no_driver(void) {

@@ -7,8 +7,8 @@
 static volatile sig_atomic_t caught;
 static int repeated;
 
-/* The second one of a kind is for a program that does not get round to asking; where signals are repeated, only one of the
- * terminal's is surely a second. */
+/* The second one of a kind is for a program that does not get round to asking; where signals are repeated, only one of
+ * the terminal's is surely a second. */
 static void note_signal(int number, siginfo_t *info, void *context) {
     (void)context;
     if (caught == number && (!repeated || info->si_code > 0)) {

@@ -1,14 +1,14 @@
 /*
- * timeline.h - where the time of a prompt went, or is predicted to go, board by board: a file for Perfetto (Chrome's trace
- * format), and a picture.
+ * timeline.h - where the time of a prompt went, or is predicted to go, board by board: a file for Perfetto (Chrome's
+ * trace format), and a picture.
  */
 #ifndef KVR_CLI_TIMELINE_H
 #define KVR_CLI_TIMELINE_H
 
 #include "chain.h"
 
-/* Spans that a helper keeps for a lead that asks, and that a lead keeps for each board. A model of 32 layers on 8 boards
- * makes a few hundred to 2000 a board, by the order in which frames arrive. */
+/* Spans that a helper keeps for a lead that asks, and that a lead keeps for each board. A model of 32 layers on 8
+ * boards makes a few hundred to 2000 a board, by the order in which frames arrive. */
 #define TIMELINE_SPANS_PER_BOARD 4096u
 
 /* A prompt's spans and what its boards are; large for a stack. */

@@ -55,7 +55,8 @@ uint16_t kvri_f32_to_f16(float value) {
     result += mantissa >> shift;
     const uint32_t rest = mantissa & ((1u << shift) - 1u);
     const uint32_t halfway = 1u << (shift - 1);
-    if (rest > halfway || (rest == halfway && (result & 1u))) result++; /* a carry moves into the exponent, as it should */
+    if (rest > halfway || (rest == halfway && (result & 1u)))
+        result++; /* a carry moves into the exponent, as it should */
     return (uint16_t)(sign | result);
 }
 

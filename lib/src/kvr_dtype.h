@@ -35,8 +35,8 @@ float kvri_f16_to_f32(uint16_t half);
 /* Round to nearest even, overflow to infinity, as hardware and OpenCL's vstore_half_rte do. */
 uint16_t kvri_f32_to_f16(float value);
 
-/* out[0..cols) = the elements of one row, little-endian as in files, caches and frames; cols a multiple of the block. src
- * may be unaligned. */
+/* out[0..cols) = the elements of one row, little-endian as in files, caches and frames; cols a multiple of the block.
+ * src may be unaligned. */
 void kvri_dtype_to_f32(uint32_t dtype, const void *src, uint32_t cols, float *out);
 /* The way back, for F32 and F16 only. For F32 out may be src. */
 void kvri_dtype_from_f32(uint32_t dtype, const float *src, uint32_t cols, void *out);

@@ -24,7 +24,7 @@ typedef struct kvri_compute {
 typedef struct kvri_rows {
     uint32_t x_row, rows, first_token;
     kvr_path path;
-    uint32_t square_tokens; /* TSP: compute the products of all so many keys, masked or not; 0 = only those that count */
+    uint32_t square_tokens; /* TSP: compute the products of all so many keys, masked or not; 0 = those that count */
 } kvri_rows;
 
 void kvri_compute_init(kvri_compute *c, const kvr_model *model, const kvr_plan *plan, const kvr_backend *backend);

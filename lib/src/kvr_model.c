@@ -136,7 +136,7 @@ static kvr_status fail_key(intake *in, kvr_status status, key_id id, const char 
 
 static kvr_status bad_key(intake *in, key_id id, const char *text) { return fail_key(in, KVR_ERR_KEY, id, text); }
 
-/* A whole number from min to max in any integer type; *out keeps its default when the key is absent and not required. */
+/* A whole number from min to max in any integer type; *out keeps its default when it is absent and not required. */
 static kvr_status get_u32(intake *in, key_id id, int required, uint32_t min, uint32_t max, uint32_t *out) {
     const kvri_gguf_value *v = &in->keys[id];
     uint64_t value = 0;
@@ -232,7 +232,7 @@ static kvr_status read_vocab(intake *in) {
     KVRI_TRY(get_token_id(in, KEY_BOS, spm ? 1 : 11, &info->bos_id));
     KVRI_TRY(get_token_id(in, KEY_EOS, spm ? 2 : 11, &info->eos_id));
     KVRI_TRY(get_token_id(in, KEY_UNK, spm ? 0 : -1, &info->unk_id));
-    /* The families that take whole words as tokens are those that start a text with BOS unless the file says otherwise. */
+    /* The families that take whole words as tokens are those that start a text with BOS unless the file differs. */
     const kvri_pretok *pre = bpe ? kvri_pretok_find(info->vocab_pre) : NULL;
     info->unknown_pre = bpe && pre == NULL;
     info->add_bos = spm || (pre != NULL && pre->ignore_merges);
@@ -278,9 +278,10 @@ static kvr_status read_rope(intake *in) {
         if (t->rope_is_yarn || kvri_str_eq(kind, "linear"))
             KVRI_TRY(get_f32(in, KEY_ROPE_FACTOR, 0, 0.0f, 1e6f, &factor));
         else if (!kvri_str_eq(kind, "none") && !kvri_str_eq(kind, "longrope")) /* the latter is all in tensors */
-            return kvri_fail_s(in->error, KVR_ERR_UNSUPPORTED, MODULE,
-                               "this way of stretching positions is not supported (none, linear, yarn and tensors of factors are):",
-                               kind.at, kind.n);
+            return kvri_fail_s(
+                in->error, KVR_ERR_UNSUPPORTED, MODULE,
+                "this way of stretching positions is not supported (none, linear, yarn and tensors of factors are):",
+                kind.at, kind.n);
     } else {
         KVRI_TRY(get_f32(in, KEY_ROPE_FACTOR, 0, 0.0f, 1e6f, &factor));
     }
@@ -421,8 +422,9 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
         return kvri_fail(error, KVR_ERR_ARG, MODULE, "mem must be aligned to 64 bytes and no pointer NULL");
     KVRI_TRY(take_in(file, file_bytes, &in, error));
     if (mem_bytes < in.info.state_bytes)
-        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "the model's memory is too small: give kvr_model_info.state_bytes",
-                           in.info.state_bytes, mem_bytes);
+        return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE,
+                           "the model's memory is too small: give kvr_model_info.state_bytes", in.info.state_bytes,
+                           mem_bytes);
     kvr_model *model = place(&carve, tensor_count(&in), &in.vocab, &tensors);
     memset(model, 0, sizeof *model);
     model->n_weights = in.weights.n;
@@ -438,7 +440,8 @@ kvr_status kvr_model_open(void *mem, size_t mem_bytes, const void *file, size_t 
     model->weights = in.weights.map;
     model->rope_factors = in.weights.rope;
     model->traits = in.traits;
-    if (is_string(&in.keys[KEY_CHAT_TEMPLATE])) model->chat_template = kvri_gguf_string(in.keys[KEY_CHAT_TEMPLATE].data);
+    if (is_string(&in.keys[KEY_CHAT_TEMPLATE]))
+        model->chat_template = kvri_gguf_string(in.keys[KEY_CHAT_TEMPLATE].data);
     if (model->info.vocab_kind != KVR_VOCAB_NONE) KVRI_TRY(kvri_vocab_build(&model->vocab, error));
     *out_model = model;
     return KVR_OK;

@@ -1,7 +1,7 @@
 /*
- * kvr_q8.h - internal: keys and values of 8 bits. Blocks of 32 as GGUF's Q8_0 (f16 scale, 32 int8) whose scale is always a
- * power of two: then a rounded value fits F16 exactly, rounding it again changes nothing, and what is cached can be
- * packed, sent, unpacked and cached elsewhere without losing a bit. That costs up to one of the eight bits.
+ * kvr_q8.h - internal: keys and values of 8 bits. Blocks of 32 as GGUF's Q8_0 (f16 scale, 32 int8) whose scale is
+ * always a power of two: then a rounded value fits F16 exactly, rounding it again changes nothing, and what is cached
+ * can be packed, sent, unpacked and cached elsewhere without losing a bit. That costs up to one of the eight bits.
  */
 #ifndef KVR_Q8_H
 #define KVR_Q8_H

@@ -69,8 +69,8 @@ static kvr_status encode_plain(encoder *e, const uint8_t *text, size_t n) {
     return kvri_spm_encode(e->vocab, &e->spm, text, n, e->vocab->add_space_prefix != 0, &e->ids, e->error);
 }
 
-/* Takes out the special tokens of a stretch, leftmost and longest first, and tokenizes what lies between them. Plain text
- * before the stretch begins at *start and may go on behind it. */
+/* Takes out the special tokens of a stretch, leftmost and longest first, and tokenizes what lies between them. Plain
+ * text before the stretch begins at *start and may go on behind it. */
 static kvr_status encode_part(encoder *e, const kvr_model *model, const uint8_t *text, size_t n, size_t at, size_t end,
                               int with_control, size_t *start) {
     while (at < end) {
@@ -138,7 +138,8 @@ kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_
         sum += parts[i].bytes;
     }
     if (sum != text_bytes) {
-        return kvri_fail_n(error, KVR_ERR_ARG, "text", "the stretches of a text do not sum up to its bytes", text_bytes, sum);
+        return kvri_fail_n(error, KVR_ERR_ARG, "text", "the stretches of a text do not sum up to its bytes", text_bytes,
+                           sum);
     }
     const size_t wanted = kvr_text_work_bytes(model, text_bytes);
     if (wanted > work_bytes) {

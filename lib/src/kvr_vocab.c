@@ -184,8 +184,8 @@ static kvr_status build_merges(kvri_vocab *vocab, kvr_error *error) {
                                vocab->n_merges, i);
         }
         if (!is_merge(merge))
-            return kvri_fail_s(error, KVR_ERR_VOCAB, "vocab", "a merge is not two texts with a space between:", merge.at,
-                               merge.n);
+            return kvri_fail_s(error, KVR_ERR_VOCAB, "vocab",
+                               "a merge is not two texts with a space between:", merge.at, merge.n);
         if (merge.n > KVRI_VOCAB_MATCH_BYTES + 1) continue;
         uint32_t slot = hash_slot(hash_more(HASH_START, merge.at, merge.n), vocab->n_merge_slots);
         uint32_t probe = 0;

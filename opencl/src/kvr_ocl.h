@@ -20,9 +20,9 @@
 #include "kvr_error.h"
 
 /*
- * The weight types as the device has them: X(enum suffix, kernel name, then the numbers of kernels/quantised.cl: low and
- * high bits of a code, offset, parts of a block, has least values, has small scales). Those with 16 or 32 bits have no
- * codes. kvri_ocl_type_of tells which tensor type becomes which.
+ * The weight types as the device has them: X(enum suffix, kernel name, then the numbers of kernels/quantised.cl: low
+ * and high bits of a code, offset, parts of a block, has least values, has small scales). Those with 16 or 32 bits have
+ * no codes. kvri_ocl_type_of tells which tensor type becomes which.
  */
 #define KVRI_OCL_TYPE_LIST(X)                                                                                          \
     X(F32, f32, 32, 0, 0, 0, 0, 0)                                                                                     \
@@ -277,7 +277,8 @@ kvr_status kvri_ocl_ops_warm_up(kvr_opencl *cl);
 
 /* kvr_ocl_matmul.c */
 int kvri_ocl_matmul_may_use_clblast(const kvr_opencl *cl); /* for any weight */
-int kvri_ocl_matmul_rounds(const kvr_opencl *cl, uint32_t type); /* weights of this type, in prompts: pairs of bfloat16 */
+/* Weights of this type, in prompts: pairs of bfloat16. */
+int kvri_ocl_matmul_rounds(const kvr_opencl *cl, uint32_t type);
 int kvri_ocl_matmul_uses_clblast(const kvr_opencl *cl, uint32_t type, uint32_t rows);
 kvr_status kvri_ocl_matmul_scratch(const kvr_opencl *cl, const kvr_backend_need *need, uint64_t *scratch_bytes,
                                    kvr_error *error);
@@ -288,7 +289,8 @@ kvr_status kvri_ocl_matmul_run(kvr_opencl *cl, kvr_view dst, uint32_t weight, kv
 kvr_status kvri_ocl_matmul_many_run(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src);
 /* An activation tensor changed: byte activations made of it are stale. */
 void kvri_ocl_matmul_changed(kvr_opencl *cl, uint32_t tensor);
-/* The last arguments of an operator that makes these rows: whether, and where to, it writes them as bytes too. wanted 0: not. */
+/* The last arguments of an operator that makes these rows: whether, and where to, it writes them as bytes too. wanted
+ * 0: not. */
 void kvri_ocl_matmul_bytes_args(kvri_ocl_call *call, kvr_view made, uint32_t rows, int wanted);
 
 /* kvr_ocl_attention.c */

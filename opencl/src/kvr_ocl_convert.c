@@ -1,12 +1,12 @@
 /*
- * kvr_ocl_convert.c - rows of a file's blocks as they are staged for the device. A staged row is, per group of columns that
- * share the halves (32, or 256 with small scales):
+ * kvr_ocl_convert.c - rows of a file's blocks as they are staged for the device. A staged row is, per group of columns
+ * that share the halves (32, or 256 with small scales):
  *
  *   half scale [, half least] [, small scales: a byte per part] [, small leasts]
  *   per block of 32 columns: low bits, high bits
  *
- * Low bits of `low` each are 4 * low bytes; byte i has those of columns i, i + 4 low, i + 8 low .., from its lowest bit on;
- * high bits likewise. 8 bits are stored signed. The kernel `pack` then only has to lay 16 such rows side by side
+ * Low bits of `low` each are 4 * low bytes; byte i has those of columns i, i + 4 low, i + 8 low .., from its lowest bit
+ * on; high bits likewise. 8 bits are stored signed. The kernel `pack` then only has to lay 16 such rows side by side
  * (kernels/quantised.cl). Blocks of Q4_0, Q4_1 and Q8_0 are that already.
  */
 #include "kvr_ocl.h"

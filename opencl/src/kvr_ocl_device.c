@@ -193,8 +193,9 @@ kvr_status kvri_ocl_device_choose(kvr_opencl *cl, const char *device, kvr_error 
                                strlen(device));
     }
     if (is_big_endian(all[chosen].device))
-        return kvri_fail(error, KVR_ERR_NO_DEVICE, "opencl",
-                         "this device stores numbers big-endian, which kvr's kernels do not: use the reference backend");
+        return kvri_fail(
+            error, KVR_ERR_NO_DEVICE, "opencl",
+            "this device stores numbers big-endian, which kvr's kernels do not: use the reference backend");
     cl->device = all[chosen].device;
     cl->root = cl->device;
     fill(&all[chosen], chosen == standard, &cl->info);
@@ -221,8 +222,8 @@ kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_er
     return KVR_OK;
 }
 
-/* KVR_DOT of dot.cl, by what device and CPU say of themselves. The asm forms are for PoCL, whose compiler is clang for the
- * processor that we run on; 512 bits only where the driver itself says that it compiles for them. */
+/* KVR_DOT of dot.cl, by what device and CPU say of themselves. The asm forms are for PoCL, whose compiler is clang for
+ * the processor that we run on; 512 bits only where the driver itself says that it compiles for them. */
 enum { DOT_PLAIN = 0, DOT_VNNI = 1, DOT_KHR = 2, DOT_ARM = 3, DOT_VEX = 4, DOT_NEON = 5 };
 
 static uint32_t dot_of_cpu(int wide) {
@@ -279,12 +280,13 @@ void kvri_ocl_device_limits(kvr_opencl *cl) {
     limits->global_mem_bytes = cl->info.global_mem_bytes;
     limits->work_group = 1;
     if (!limits->is_cpu) limits->work_group = cl->info.max_work_group < 64 ? (uint32_t)cl->info.max_work_group : 64u;
-    /* 8 x 2 accumulators of 16 floats and the weights beside them in the 32 registers of AVX-512; 6 x 1 fit 16 registers
-     * of 8 floats (AVX2) and 32 of 4 (NEON). kvr tune finds better ones. */
+    /* 8 x 2 accumulators of 16 floats and the weights beside them in the 32 registers of AVX-512; 6 x 1 fit 16
+     * registers of 8 floats (AVX2) and 32 of 4 (NEON). kvr tune finds better ones. */
     const int wide = device_u32(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT) >= 16u;
     limits->tile_rows = wide ? 8u : 6u;
     limits->tile_vecs = wide ? 2u : 1u;
-    limits->dot_rows = wide ? 6u : 3u; /* two kinds of accumulators; 16 lanes are 1 register, or 2 (AVX2), or 4 (NEON) */
+    /* two kinds of accumulators; 16 lanes are 1 register, or 2 (AVX2), or 4 (NEON) */
+    limits->dot_rows = wide ? 6u : 3u;
     limits->panel_k = limits->is_cpu ? 256u : 32u; /* 32 KiB with two vecs */
     limits->dot = dot_of(cl, wide);
     limits->pair = limits->is_pocl ? pair_of_cpu(wide) : PAIR_PLAIN;

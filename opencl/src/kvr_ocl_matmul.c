@@ -5,10 +5,10 @@
  *   own        product in integers, pairs or floats         integer or float matvec
  *   CLBlast    CLBlast                                      integer or float matvec
  *
- * Integers where precision allows them, the weight is quantised and the device has an instruction for them; pairs of bfloat16
- * likewise for weights of 16 bits, which one row alone would not gain from: it waits for memory. Own or CLBlast:
- * as configured, else as tuned, else own on CPUs, where it is two to four times as fast (README.md, "Speed now"), and
- * CLBlast elsewhere. The choice depends on weight and path only, never on the number of rows.
+ * Integers where precision allows them, the weight is quantised and the device has an instruction for them; pairs of
+ * bfloat16 likewise for weights of 16 bits, which one row alone would not gain from: it waits for memory. Own or
+ * CLBlast: as configured, else as tuned, else own on CPUs, where it is two to four times as fast (README.md, "Speed
+ * now"), and CLBlast elsewhere. The choice depends on weight and path only, never on the number of rows.
  */
 #include "kvr_ocl.h"
 
@@ -206,13 +206,15 @@ static kvr_status product(kvr_opencl *cl, kvr_view dst, uint32_t weight, kvr_vie
 }
 
 /* n weights of one type, in one launch (WEIGHTS_ARGS of common.cl). */
-static kvr_status matvec(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src, uint32_t rows, int add) {
+static kvr_status matvec(kvr_opencl *cl, const kvr_product *products, uint32_t n, kvr_view src, uint32_t rows,
+                         int add) {
     const kvri_ocl_tensor *tensors = cl->session->tensors;
     const kvri_ocl_tensor *first = &tensors[products[0].weight];
     const operand as = operand_of(cl, first->type) == INTEGERS ? INTEGERS : FLOATS;
     uint64_t strips = 0;
     KVRI_TRY(make_operand(cl, as, src, rows));
-    kvri_ocl_call call = kvri_ocl_call_begin(cl, (as == INTEGERS ? KVRI_OCL_MATVEC_INT : KVRI_OCL_MATVEC) + first->type);
+    kvri_ocl_call call =
+        kvri_ocl_call_begin(cl, (as == INTEGERS ? KVRI_OCL_MATVEC_INT : KVRI_OCL_MATVEC) + first->type);
     for (uint32_t i = 0; i < KVR_BACKEND_PRODUCTS; i++) {
         const kvr_product *product = &products[i < n ? i : 0];
         const kvri_ocl_tensor *tensor = &tensors[product->weight];

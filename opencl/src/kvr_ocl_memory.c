@@ -25,10 +25,11 @@ static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc
                                kvr_error *error) {
     uint64_t bytes = 0;
     if (!type_fits_role(desc))
-        return kvri_fail_s(error, KVR_ERR_TYPE, "opencl",
-                           "matrices are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K or IQ4_NL, all else "
-                           "F32 or F16; not", kvr_dtype_name(desc->dtype),
-                           strlen(kvr_dtype_name(desc->dtype)));
+        return kvri_fail_s(
+            error, KVR_ERR_TYPE, "opencl",
+            "matrices are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K or IQ4_NL, all else "
+            "F32 or F16; not",
+            kvr_dtype_name(desc->dtype), strlen(kvr_dtype_name(desc->dtype)));
     /* Kernels count bytes of a row in 32 bits. */
     if (desc->rows == 0 || desc->cols == 0 || desc->cols > (1u << 28) ||
         !kvri_mul(desc->rows, kvr_dtype_row_bytes(desc->dtype, desc->cols), &bytes) || bytes != desc->bytes ||
@@ -38,7 +39,8 @@ static kvr_status check_tensor(const kvr_opencl *cl, const kvr_tensor_desc *desc
     uint32_t scale_at = 0;
     if (desc->role == KVR_ROLE_MATRIX)
         bytes = kvri_ocl_type_bytes(kvri_ocl_type_of(desc->dtype), desc->rows, desc->cols, &scale_at);
-    const uint64_t most = kvri_min(cl->limits.max_alloc_bytes, UINT32_MAX); /* kernels count bytes of a matrix in 32 bits */
+    /* kernels count bytes of a matrix in 32 bits */
+    const uint64_t most = kvri_min(cl->limits.max_alloc_bytes, UINT32_MAX);
     if (bytes > most)
         return kvri_fail_n(
             error, KVR_ERR_NOMEM, "opencl",

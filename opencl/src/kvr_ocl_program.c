@@ -30,9 +30,9 @@ static const char words_of_bf16[] =
 static const char in_floats[] =
     "#define PRODUCT DT(gemm)\n#define STEP 1u\n#define SRC float\n#define PANEL float16\n#define TAKE32 DT(block32)\n"
     "#define MAC(acc, w, x) acc = *(x) * (w) + acc\n";
-static const char in_pairs[] =
-    "#define PRODUCT DT(gemm_pair)\n#define STEP 2u\n#define SRC uint\n#define PANEL uint16\n#define TAKE32 DT(pairs32)\n"
-    "#define MAC(acc, w, x) acc = dot2x16(acc, w, x)\n";
+static const char in_pairs[] = "#define PRODUCT DT(gemm_pair)\n#define STEP 2u\n#define SRC uint\n"
+                               "#define PANEL uint16\n#define TAKE32 DT(pairs32)\n"
+                               "#define MAC(acc, w, x) acc = dot2x16(acc, w, x)\n";
 static const char forget_type[] =
     "\n#undef DT\n#undef LOW\n#undef HIGH\n#undef OFFSET\n#undef PARTS\n#undef LEAST\n#undef SMALL\n"
     "#undef WORD\n#undef FLOATS\n#undef BF16S\n"

@@ -47,11 +47,10 @@ typedef struct kvr_model_info {
 } kvr_model_info;
 
 /*
- * Reads and checks the header of a mapped file; that no tensor or token is there twice is checked by kvr_model_open. Takes
- * nothing, writes only *out (unchanged on error).
- * Cost: one pass over the header (a few ms for 128k tokens). Errors: ARG, MAGIC, VERSION, TRUNCATED, CORRUPT, KEY, ARCH,
- * TYPE, TENSOR, VOCAB, UNSUPPORTED, NOMEM. A file without tensors is fine here (vocabulary only).
- * Source: GGUF specification, ggml/docs/gguf.md, versions 2 and 3.
+ * Reads and checks the header of a mapped file; that no tensor or token is there twice is checked by kvr_model_open.
+ * Takes nothing, writes only *out (unchanged on error). Cost: one pass over the header (a few ms for 128k tokens).
+ * Errors: ARG, MAGIC, VERSION, TRUNCATED, CORRUPT, KEY, ARCH, TYPE, TENSOR, VOCAB, UNSUPPORTED, NOMEM. A file without
+ * tensors is fine here (vocabulary only). Source: GGUF specification, ggml/docs/gguf.md, versions 2 and 3.
  */
 kvr_status kvr_model_probe(const void *file, size_t file_bytes, kvr_model_info *out, kvr_error *error);
 

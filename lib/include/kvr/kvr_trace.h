@@ -1,10 +1,12 @@
 /*
- * kvr_trace.h - where the time of a question went, as spans of a timeline: what each board's device and links did, layer by
- * layer. Off unless the application gives memory for it; then a span costs a clock reading and 32 bytes of that memory.
+ * kvr_trace.h - where the time of a question went, as spans of a timeline: what each board's device and links did,
+ * layer by layer. Off unless the application gives memory for it; then a span costs a clock reading and 32 bytes of
+ * that memory.
  *
  * The lead asks the helpers of a traced question for their spans when the answer is complete, and moves them to its own
- * clock: boards have clocks of their own, whose offsets are estimated from the frames that meet a board (Mills 1985, RFC
- * 958: of all exchanges the one with the shortest round trip), so they are as good as kvr_trace_board.clock_error_us.
+ * clock: boards have clocks of their own, whose offsets are estimated from the frames that meet a board (Mills 1985,
+ * RFC 958: of all exchanges the one with the shortest round trip), so they are as good as
+ * kvr_trace_board.clock_error_us.
  */
 #ifndef KVR_TRACE_H
 #define KVR_TRACE_H
@@ -46,10 +48,11 @@ typedef struct kvr_trace_board {
 } kvr_trace_board;
 
 /*
- * From the next question (a helper: job) on, spans are written to spans[cap_spans] (caller's, in use until the next call or
- * kvr_session_close); each question starts anew, and spans beyond the last place are counted, not kept. A board of L layers
- * has about 4 * L. NULL, 0: off. On a lead, a traced question ends (KVR_EVENT_END) only when all helpers have sent theirs,
- * or after peer_timeout_ms; helpers need memory for spans of their own. ARG; STATE: a question or job is under way.
+ * From the next question (a helper: job) on, spans are written to spans[cap_spans] (caller's, in use until the next
+ * call or kvr_session_close); each question starts anew, and spans beyond the last place are counted, not kept. A board
+ * of L layers has about 4 * L. NULL, 0: off. On a lead, a traced question ends (KVR_EVENT_END) only when all helpers
+ * have sent theirs, or after peer_timeout_ms; helpers need memory for spans of their own. ARG; STATE: a question or job
+ * is under way.
  */
 kvr_status kvr_session_set_trace(kvr_session *session, kvr_span *spans, uint32_t cap_spans);
 /* Spans so far, boards mixed, each board's about in order of time; and when the question began. */

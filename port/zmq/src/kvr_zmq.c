@@ -76,7 +76,8 @@ static kvr_status read_config(const kvr_zmq_config *from, kvr_zmq_config *out) {
     out->struct_bytes = sizeof *out;
     out->hwm_frames = in_range(out->hwm_frames, 4, 64);
     out->linger_ms = in_range(out->linger_ms, 1000, 60000);
-    out->dead_after_ms = out->dead_after_ms != 0 && out->dead_after_ms < 4000 ? 0 : in_range(out->dead_after_ms, 30000, 600000);
+    out->dead_after_ms =
+        out->dead_after_ms != 0 && out->dead_after_ms < 4000 ? 0 : in_range(out->dead_after_ms, 30000, 600000);
     const int valid = out->max_peers >= 1 && out->max_peers <= KVR_ZMQ_MAX_PEERS && out->frame_bytes >= 1 &&
                       out->frame_bytes <= INT64_MAX && out->hwm_frames != 0 && out->linger_ms != 0 &&
                       out->dead_after_ms != 0 &&
@@ -324,7 +325,8 @@ static kvr_status open_inbox(kvr_zmq *z, const char *listen, int is_v6, kvr_erro
     }
     n = strlen(z->endpoint);
     if (z->has_key && n + 1 + KVR_ZMQ_KEY_TEXT > sizeof z->endpoint) {
-        return fail(error, KVR_ERR_ADDRESS, "this name is too long to stand before a key: use a numeric address", 0, listen);
+        return fail(error, KVR_ERR_ADDRESS, "this name is too long to stand before a key: use a numeric address", 0,
+                    listen);
     }
     if (z->has_key) {
         z->endpoint[n] = '@';
@@ -365,7 +367,8 @@ kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *confi
                     0, c.listen);
     }
     if (c.secret_key != NULL && !zmq_has("curve")) {
-        return fail(error, KVR_ERR_UNSUPPORTED, "this libzmq was built without CURVE: install one with libsodium", 0, NULL);
+        return fail(error, KVR_ERR_UNSUPPORTED, "this libzmq was built without CURVE: install one with libsodium", 0,
+                    NULL);
     }
     kvr_zmq *const z = mem;
     memset(z, 0, need);

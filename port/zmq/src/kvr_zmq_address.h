@@ -1,6 +1,6 @@
 /*
- * kvr_zmq_address.h - internal: tcp://HOST:PORT[@KEY], checked before libzmq sees it, because it may come from the network.
- * KEY: the public key of whoever listens there, 64 hexadecimal digits in lower case.
+ * kvr_zmq_address.h - internal: tcp://HOST:PORT[@KEY], checked before libzmq sees it, because it may come from the
+ * network. KEY: the public key of whoever listens there, 64 hexadecimal digits in lower case.
  */
 #ifndef KVR_ZMQ_ADDRESS_H
 #define KVR_ZMQ_ADDRESS_H

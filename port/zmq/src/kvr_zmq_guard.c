@@ -14,8 +14,8 @@ int kvri_zmq_guard_allows(const kvri_zmq_guard *g, const uint8_t key[KVR_ZMQ_KEY
 
 /* --- ZAP ------------------------------------------------------------------------------------------------------- */
 
-/* A request: version, id, domain, address, routing id, mechanism, then the mechanism's credentials (for CURVE the public
- * key of who connects). */
+/* A request: version, id, domain, address, routing id, mechanism, then the mechanism's credentials (for CURVE the
+ * public key of who connects). */
 enum { ZAP_VERSION, ZAP_ID, ZAP_DOMAIN, ZAP_ADDRESS, ZAP_ROUTING_ID, ZAP_MECHANISM, ZAP_KEY, ZAP_PARTS };
 enum { ZAP_PART_CAP = 256 };
 
@@ -83,7 +83,8 @@ void *kvri_zmq_monitor_open(void *context, void *socket, const char *name, int e
     const int no_linger = 0;
     if (zmq_socket_monitor(socket, name, events) != 0) return NULL;
     void *const pair = zmq_socket(context, ZMQ_PAIR);
-    if (pair != NULL && zmq_setsockopt(pair, ZMQ_LINGER, &no_linger, sizeof no_linger) == 0 && zmq_connect(pair, name) == 0)
+    if (pair != NULL && zmq_setsockopt(pair, ZMQ_LINGER, &no_linger, sizeof no_linger) == 0 &&
+        zmq_connect(pair, name) == 0)
         return pair;
     zmq_socket_monitor(socket, NULL, 0);
     if (pair != NULL) zmq_close(pair);
@@ -102,7 +103,7 @@ int kvri_zmq_monitor_next(void *pair) {
 
 void kvri_zmq_monitor_close(void *pair, void *socket) {
     if (pair == NULL) return;
-    /* libzmq's I/O thread waits for room to tell an event, holding the lock that the next call takes: make room first. */
+    /* libzmq's I/O thread waits for room to tell an event, holding the lock that the next call takes: make room. */
     while (kvri_zmq_monitor_next(pair) != 0) {}
     zmq_socket_monitor(socket, NULL, 0);
     zmq_close(pair);
@@ -126,8 +127,8 @@ int kvri_zmq_guard_watch(kvri_zmq_guard *g, void *context, void *inbox) {
     return g->events != NULL;
 }
 
-/* Events do not tell to which connection they belong. One that ended without a welcome is known by the sums; a handshake
- * that is under way at that moment is taken for it, and then makes up for the next one. */
+/* Events do not tell to which connection they belong. One that ended without a welcome is known by the sums; a
+ * handshake that is under way at that moment is taken for it, and then makes up for the next one. */
 static int count_one(kvri_zmq_guard *g) {
     switch (kvri_zmq_monitor_next(g->events)) {
     case 0: return 0;

@@ -1,6 +1,6 @@
 /*
- * kvr_zmq_guard.h - internal: who may connect (ZAP, ZeroMQ RFC 27), and how many were turned away. No thread of its own:
- * a handshake waits inside libzmq until the guard's next turn, at most HANDSHAKE_IVL.
+ * kvr_zmq_guard.h - internal: who may connect (ZAP, ZeroMQ RFC 27), and how many were turned away. No thread of its
+ * own: a handshake waits inside libzmq until the guard's next turn, at most HANDSHAKE_IVL.
  */
 #ifndef KVR_ZMQ_GUARD_H
 #define KVR_ZMQ_GUARD_H

@@ -20,8 +20,9 @@ extern "C" {
 void kvr_posix_port(kvr_port *out);
 
 /*
- * The pages of a mapped file need not stay in memory: what is touched again is read again. For after kvr_session_open with a
- * backend that has copied the weights to its device. data: as map gave it. A hint; harmless on systems without it.
+ * The pages of a mapped file need not stay in memory: what is touched again is read again. For after kvr_session_open
+ * with a backend that has copied the weights to its device. data: as map gave it. A hint; harmless on systems without
+ * it.
  */
 void kvr_posix_release_pages(const void *data, size_t bytes);
 

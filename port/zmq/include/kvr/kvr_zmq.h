@@ -74,19 +74,19 @@ kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *confi
 void kvr_zmq_close(kvr_zmq *zmq);
 
 /*
- * The link table, valid until close; use it from one thread. connect() takes tcp://HOST:PORT and never blocks: names are
- * looked up and connections made by the I/O thread. With a key the address must end with @ and the allowed public key
- * of the board there, without one it must not; a board that turned us away is tried again at the next connect(). recv()
- * and wait() also decide who may connect: poll at least every few seconds. send() queues up to hwm_frames, also while the connection
- * is being made or is lost, then returns KVR_AGAIN; so a board that was restarted may get frames meant for the one
- * before it. A frame on its way when a connection breaks is lost. send() fails with ARG (too long, empty, no such slot)
- * or STATE (slot not connected). recv() drops multi-part messages with KVR_ERR_FRAME. wait() returns early also when a
- * slot that said AGAIN has room.
+ * The link table, valid until close; use it from one thread. connect() takes tcp://HOST:PORT and never blocks: names
+ * are looked up and connections made by the I/O thread. With a key the address must end with @ and the allowed public
+ * key of the board there, without one it must not; a board that turned us away is tried again at the next connect().
+ * recv() and wait() also decide who may connect: poll at least every few seconds. send() queues up to hwm_frames, also
+ * while the connection is being made or is lost, then returns KVR_AGAIN; so a board that was restarted may get frames
+ * meant for the one before it. A frame on its way when a connection breaks is lost. send() fails with ARG (too long,
+ * empty, no such slot) or STATE (slot not connected). recv() drops multi-part messages with KVR_ERR_FRAME. wait()
+ * returns early also when a slot that said AGAIN has room.
  */
 kvr_status kvr_zmq_link(kvr_zmq *zmq, kvr_link *out);
 
-/* Where the inbox listens, with the port resolved: "tcp://127.0.0.1:41233", "tcp://0.0.0.0:7000"; with keys followed by @
- * and this board's public key. Never NULL. */
+/* Where the inbox listens, with the port resolved: "tcp://127.0.0.1:41233", "tcp://0.0.0.0:7000"; with keys followed by
+ * @ and this board's public key. Never NULL. */
 const char *kvr_zmq_endpoint(const kvr_zmq *zmq);
 
 /* struct_bytes 0 = sizeof. Decides about connections that wait, as recv() does. */
@@ -97,9 +97,9 @@ int kvr_zmq_native(const kvr_zmq *zmq);
 
 /*
  * The address at which a helper reaches the inbox own_endpoint (from kvr_zmq_endpoint): for a helper on loopback
- * tcp://127.0.0.1:PORT, else this machine's address on the route to the helper; followed by the inbox's key, if any. out: KVR_ADDRESS_CAP bytes suffice.
- * Sends nothing, but looks up the helper's name (may block on DNS). Errors: ADDRESS (malformed, unknown name, no route,
- * or the inbox listens on loopback and the helper is elsewhere), NOMEM (cap).
+ * tcp://127.0.0.1:PORT, else this machine's address on the route to the helper; followed by the inbox's key, if any.
+ * out: KVR_ADDRESS_CAP bytes suffice. Sends nothing, but looks up the helper's name (may block on DNS). Errors: ADDRESS
+ * (malformed, unknown name, no route, or the inbox listens on loopback and the helper is elsewhere), NOMEM (cap).
  */
 kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpoint, char *out, size_t cap);
 
