@@ -69,7 +69,7 @@ board_up() { # board_up ARGS: BOARD, BOARD_PID
     rm -f "$TMP/up"
     mkfifo "$TMP/up"
     # shellcheck disable=SC2086
-    "$KVR" board $OPTIONS --max-boards 3 --announce-fd 7 --listen 'tcp://127.0.0.1:*' "$@" 7>"$TMP/up" &
+    "$KVR" board $OPTIONS --max-boards 3 --even --announce-fd 7 --listen 'tcp://127.0.0.1:*' "$@" 7>"$TMP/up" &
     BOARD_PID=$!
     PIDS="$PIDS $BOARD_PID"
     IFS= read -r BOARD <"$TMP/up"
@@ -87,7 +87,7 @@ chain() { # chain NAME ARGS
     board_up "$@"
     first=$BOARD first_pid=$BOARD_PID
     board_up "$@"
-    chat_up "$@" --boards "$first,$BOARD" --need-all-boards
+    chat_up "$@" --boards "$first,$BOARD" --even --need-all-boards
     row "$chain, lead of three" $CHAT 3 "$@"
     row "$chain, helper" $BOARD_PID 3 "$@"
     chat_down

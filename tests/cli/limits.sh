@@ -69,7 +69,7 @@ plan_answers_or_says_that_memory_is_short_on() {
 }
 a_chain_answers_or_says_that_memory_is_short() {
     "$KVR" run $ASK -d reference -p 'Q: fan Bonn' -n 4 >"$TMP/right" 2>/dev/null
-    sweep "$least" $((least + 60000)) 20 run $ASK -d reference -p 'Q: fan Bonn' -n 4 --local-boards 2
+    sweep "$least" $((least + 60000)) 20 run $ASK -d reference -p 'Q: fan Bonn' -n 4 --local-boards 2 --even
     rm "$TMP/right"
 }
 a_board_serves_or_says_that_memory_is_short_on() {
@@ -82,7 +82,7 @@ a_board_serves_or_says_that_memory_is_short_on() {
         mkfifo "$TMP/up"
         (
             ulimit -v $limit
-            exec timeout -k 5 120 "$KVR" board $ASK -d "$1" --max-boards 2 --listen 'tcp://127.0.0.1:*' --announce-fd 7
+            exec timeout -k 5 120 "$KVR" board $ASK -d "$1" --max-boards 2 --even --listen 'tcp://127.0.0.1:*' --announce-fd 7
         ) 7>"$TMP/up" 2>"$TMP/err" &
         pid=$!
         PIDS="$PIDS $pid"
@@ -101,7 +101,7 @@ signals_reach_the_program_under_a_limit() {
     for signal in TERM INT; do
         (
             ulimit -v $((least + 1000000))
-            exec "$KVR" board $ASK -d reference --max-boards 2 --listen 'tcp://127.0.0.1:*' --announce-fd 7
+            exec "$KVR" board $ASK -d reference --max-boards 2 --even --listen 'tcp://127.0.0.1:*' --announce-fd 7
         ) 7>"$TMP/up" 2>"$TMP/err" &
         pid=$!
         PIDS="$PIDS $pid"

@@ -91,7 +91,7 @@ lead_up() {
     rm -f "$TMP/questions" "$TMP/answers"
     mkfifo "$TMP/questions" "$TMP/answers"
     # shellcheck disable=SC2086 # KEY_ARGS is words
-    "$KVR" chat $CHAT -d "$DEVICE" --stop "$STOP" --system "$SYSTEM" $KEY_ARGS --boards "$BOARD_0,$BOARD_1" \
+    "$KVR" chat $CHAT -d "$DEVICE" --stop "$STOP" --system "$SYSTEM" $KEY_ARGS --boards "$BOARD_0,$BOARD_1" --even \
         --listen 'tcp://127.0.0.1:*' --need-all-boards <"$TMP/questions" >"$TMP/answers" 2>>"$TMP/err" &
     LEAD_PID=$!
     PIDS="$PIDS $LEAD_PID"
@@ -147,7 +147,7 @@ no_answer_is_lost_or_wrong_and_no_process_grows_on() {
     : >"$TMP/err"
     for board in 0 1; do
         # shellcheck disable=SC2086
-        start_board -m "$MODEL" -d "$DEVICE" -c $CTX --batch 64 --board-timeout 30 $KEY_ARGS || return
+        start_board -m "$MODEL" -d "$DEVICE" -c $CTX --batch 64 --board-timeout 30 --even $KEY_ARGS || return
         eval "BOARD_$board=\$BOARD PID_$board=\$BOARD_PID LOG_$board=\$BOARD_LOG"
     done
     begin=$(date +%s)
