@@ -47,7 +47,9 @@ int kvri_speed_equal(const kvri_speed *a, const kvri_speed *b) {
     float x[N_REALS], y[N_REALS];
     reals_of(a, x);
     reals_of(b, y);
-    return a->known == b->known && a->attention_tile == b->attention_tile && memcmp(x, y, sizeof x) == 0;
+    int same = a->known == b->known && a->attention_tile == b->attention_tile;
+    for (uint32_t i = 0; i < N_REALS; i++) same = same && x[i] <= y[i] && x[i] >= y[i];
+    return same;
 }
 
 static void put32(uint8_t *p, uint32_t v) {
