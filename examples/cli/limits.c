@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -95,12 +96,14 @@ const char *limits_space(void) {
 
 /* Of a file that holds one number; the most when there is none ("max"). */
 static uint64_t read_limit(const char *path) {
-    unsigned long long value = 0;
+    char text[32] = "", *end = text;
     FILE *file = fopen(path, "r");
     if (file == NULL) return UINT64_MAX;
-    int got = fscanf(file, "%20llu", &value);
+    char *line = fgets(text, sizeof text, file);
     fclose(file);
-    return got == 1 ? value : UINT64_MAX;
+    if (line == NULL || text[0] < '0' || text[0] > '9') return UINT64_MAX;
+    const unsigned long long value = strtoull(text, &end, 10); /* the most there is when it is more than that */
+    return *end == '\n' || *end == '\0' ? value : UINT64_MAX;
 }
 
 /* The least limit of a group and those it lies in. group: "/a/b", is used up. */
