@@ -226,16 +226,23 @@ kvr_status kvri_ocl_device_divide(kvr_opencl *cl, uint32_t compute_units, kvr_er
  * the processor that we run on; 512 bits only where the driver itself says that it compiles for them. */
 enum { DOT_PLAIN = 0, DOT_VNNI = 1, DOT_KHR = 2, DOT_ARM = 3, DOT_VEX = 4, DOT_NEON = 5 };
 
-static uint32_t dot_of_cpu(int wide) {
 #if (defined __x86_64__ || defined __i386__) && defined __GNUC__
+/* Bit of EAX of leaf 7.1: what older compilers do not know by name. */
+enum { CPU_AVX_VNNI = 4, CPU_AVX512_BF16 = 5 };
+static int cpu_has(unsigned bit) {
     unsigned a = 0;
     unsigned b = 0;
     unsigned c = 0;
     unsigned d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> bit & 1u);
+}
+#endif
+
+static uint32_t dot_of_cpu(int wide) {
+#if (defined __x86_64__ || defined __i386__) && defined __GNUC__
     __builtin_cpu_init();
     if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni")) return DOT_VNNI;
-    /* leaf 7.1, EAX bit 4: AVX-VNNI, which older compilers do not know by name */
-    if (__builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1u)) return DOT_VEX;
+    if (__builtin_cpu_supports("avx2") && cpu_has(CPU_AVX_VNNI)) return DOT_VEX;
     return DOT_PLAIN;
 #elif defined __aarch64__ && defined __linux__
     (void)wide;
@@ -258,14 +265,8 @@ enum { PAIR_PLAIN = 0, PAIR_AVX = 1 };
 
 static uint32_t pair_of_cpu(int wide) {
 #if (defined __x86_64__ || defined __i386__) && defined __GNUC__
-    unsigned a = 0;
-    unsigned b = 0;
-    unsigned c = 0;
-    unsigned d = 0;
     __builtin_cpu_init();
-    /* leaf 7.1, EAX bit 5: AVX512-BF16 */
-    if (wide && __builtin_cpu_supports("avx512f") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1u))
-        return PAIR_AVX;
+    if (wide && __builtin_cpu_supports("avx512f") && cpu_has(CPU_AVX512_BF16)) return PAIR_AVX;
 #else
     (void)wide;
 #endif

@@ -21,20 +21,6 @@ static void save(const char *name, const void *bytes, size_t n) {
 
 /* --- models --------------------------------------------------------------------------------------------------- */
 
-static gguf_shape tiny(void) {
-    gguf_shape s;
-    memset(&s, 0, sizeof s);
-    s.n_layers = 1;
-    s.model_dim = 4;
-    s.ffn_dim = 4;
-    s.n_heads = 2;
-    s.n_kv_heads = 1;
-    s.n_vocab = 12;
-    s.ctx = 16;
-    s.seed = 1;
-    return s;
-}
-
 static void save_model(const char *name, const gguf_shape *shape) {
     size_t n;
     uint8_t *file = gguf_make_llama(shape, &n);
@@ -77,7 +63,7 @@ static void save_bpe(const char *name, const char *pre) {
 }
 
 static void save_models(void) {
-    gguf_shape s = tiny();
+    gguf_shape s = gguf_shape_tiny();
     save_model("model/f32.gguf", &s);
     s.version = 2;
     s.dtype = KVR_DTYPE_F16;
@@ -90,14 +76,14 @@ static void save_models(void) {
     s.rope_factor = 2.0f;
     s.rope_freqs = 1;
     save_model("model/v2-f16-rope.gguf", &s);
-    s = tiny();
+    s = gguf_shape_tiny();
     s.model_dim = s.ffn_dim = 32;
     s.n_vocab = 4;
     s.dtype = KVR_DTYPE_Q4_0;
     save_model("model/q4_0.gguf", &s);
     s.dtype = KVR_DTYPE_Q8_0;
     save_model("model/q8_0.gguf", &s);
-    s = tiny();
+    s = gguf_shape_tiny();
     s.n_vocab = 330;
     s.vocab_only = 1;
     save_model("model/spm-vocab.gguf", &s);

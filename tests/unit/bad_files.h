@@ -375,16 +375,7 @@ static const bad_file bad_files[] = {
 
 /* The file in malloc memory of exactly its size. */
 static inline uint8_t *bad_file_make(const bad_file *bad, size_t *out_bytes) {
-    gguf_shape s;
-    memset(&s, 0, sizeof s);
-    s.n_layers = 1;
-    s.model_dim = 4;
-    s.ffn_dim = 4;
-    s.n_heads = 2;
-    s.n_kv_heads = 1;
-    s.n_vocab = 12;
-    s.ctx = 16;
-    s.seed = 1;
+    gguf_shape s = gguf_shape_tiny();
     s.more = bad->more;
     uint8_t *file = gguf_make_llama(&s, out_bytes);
     if (bad->patch.behind != NULL) {

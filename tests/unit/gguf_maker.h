@@ -231,6 +231,21 @@ struct gguf_shape {
     void (*more)(gguf_maker *m); /* further keys (or other values of the model's) and tensors, after all others */
 };
 
+/* The smallest whole model. */
+static inline gguf_shape gguf_shape_tiny(void) {
+    gguf_shape s;
+    memset(&s, 0, sizeof s);
+    s.n_layers = 1;
+    s.model_dim = 4;
+    s.ffn_dim = 4;
+    s.n_heads = 2;
+    s.n_kv_heads = 1;
+    s.n_vocab = 12;
+    s.ctx = 16;
+    s.seed = 1;
+    return s;
+}
+
 static inline int gguf_named(const char *deviation, const char *name) {
     return deviation != NULL && strcmp(deviation, name) == 0;
 }

@@ -1,30 +1,7 @@
 /* Boards that die, hang or lie, links that damage, lose and delay, devices that fail: every question ends in bounded
  * time with the right text or a named error, and the next question is answered. */
-#include "chain_backend.h"
+#include "chain_fixture.h"
 #include "kvr_session_state.h"
-
-enum { N = 24, NEW = 3, BOARDS = 4 };
-#define LIMIT_US (RIG_TIMEOUT_MS * 1000ull)
-
-typedef struct fixture {
-    rig_model model;
-    rig_answer truth, other_truth;
-    int32_t ids[N], other[N];
-} fixture;
-
-static void fixture_open(fixture *f) {
-    rig_model_make(&f->model, &RIG_TINY);
-    rig_ids(f->ids, N, f->model.info->n_vocab, 1);
-    rig_ids(f->other, N, f->model.info->n_vocab, 2);
-    rig_single(&f->model, NULL, f->ids, N, NEW, &f->truth);
-    rig_single(&f->model, NULL, f->other, N, NEW, &f->other_truth);
-}
-
-static void fixture_close(fixture *f) {
-    rig_answer_free(&f->truth);
-    rig_answer_free(&f->other_truth);
-    rig_model_close(&f->model);
-}
 
 static void ask(const fixture *f, rig *r, uint32_t boards, rig_answer *a) {
     assert_int_equal(rig_prompt(r, f->ids, N, NEW, boards, NULL), KVR_OK);

@@ -1,30 +1,9 @@
 /* Boards that are lost while the lead goes on: the same text from those that are left, in bounded time, and all boards again
  * once they are back. */
-#include "chain_backend.h"
+#include "chain_fixture.h"
 #include "kvr_session_state.h"
 
-enum { N = 24, NEW = 3, BOARDS = 4, HELPERS = BOARDS - 1 };
-#define LIMIT_US (RIG_TIMEOUT_MS * 1000ull)
-
-typedef struct fixture {
-    rig_model model;
-    rig_answer truth, other_truth;
-    int32_t ids[N], other[N];
-} fixture;
-
-static void fixture_open(fixture *f) {
-    rig_model_make(&f->model, &RIG_TINY);
-    rig_ids(f->ids, N, f->model.info->n_vocab, 1);
-    rig_ids(f->other, N, f->model.info->n_vocab, 2);
-    rig_single(&f->model, NULL, f->ids, N, NEW, &f->truth);
-    rig_single(&f->model, NULL, f->other, N, NEW, &f->other_truth);
-}
-
-static void fixture_close(fixture *f) {
-    rig_answer_free(&f->truth);
-    rig_answer_free(&f->other_truth);
-    rig_model_close(&f->model);
-}
+enum { HELPERS = BOARDS - 1 };
 
 static rig_options going_on(uint64_t order) {
     const rig_options o = {.order = order, .cap_frames = 2, .go_on = 1, .config = {.frame_tokens = 3, .batch_tokens = 4}};
