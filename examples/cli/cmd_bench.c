@@ -18,9 +18,9 @@
 static const command_help HELP = {
     "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n       [--depth N,...] [-r N] [-o md|csv|json]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
-    "Every test runs once before it is measured. With --local-boards each board is held to --board-cores cores, also "
-    "for\n"
-    "P = 1, so that chains of different length compare. ttft_ms is the median time to the first token of the prompt.\n"
+    "With --local-boards each board is held to --board-cores cores, also for P = 1, so that chains of different length\n"
+    "compare. ttft_ms is the median time to the first token of the prompt; with --trace json and csv have bytes_moved,\n"
+    "what went over all links in the last run.\n"
     "planned is what 'kvr plan' says of this board's host and device memory; resident is the most that its process "
     "had,\n"
     "with the pages of the model file and what drivers take.\n"
@@ -30,7 +30,7 @@ static const command_help HELP = {
     "kvr's own reach on this device: multiply-adds of floats and of bytes, reading. -p and -n do not matter then."};
 static const option_id ACCEPTS[] = {
     OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_BENCH_DEPTH, OPT_BENCH_KERNELS,
-    OPT_REPETITIONS, OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
+    OPT_REPETITIONS, OPT_NO_WARMUP,    OPT_TRACE,         OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
     OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
     OPT_BOARD_CORES, OPT_BOARD_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
     OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
@@ -113,7 +113,7 @@ static void on_result(void *user, const measure_result *r) {
         ts[i] = r->sample_ns[i] ? n_tokens * 1e9 / ns[i] : 0;
     }
     char size[32], params[32], test[48], rate[64], when[32] = "", ttft[32] = "", planned[32], resident[32];
-    char c[20][32], depth[24] = "";
+    char c[21][32], depth[24] = "";
     if (r->n_depth) snprintf(depth, sizeof depth, " @ d%u", r->n_depth);
     snprintf(test, sizeof test, "%s%u%s", r->n_prompt ? "pp" : "tg", r->n_prompt ? r->n_prompt : r->n_gen, depth);
     snprintf(rate, sizeof rate, "%.2f ± %.2f", mean(ts, r->n_samples), deviation(ts, r->n_samples));
@@ -158,6 +158,7 @@ static void on_result(void *user, const measure_result *r) {
          CELL_NUMBER, 0},
         {"expected_ttft_ms", NULL, r->expected_us > 0 ? number(c[19], 32, "%.3f", r->expected_us / 1e3) : "",
          CELL_NUMBER, 0},
+        {"bytes_moved", NULL, r->bytes_moved > 0 ? bytes(c[20], r->bytes_moved) : "", CELL_NUMBER, 0},
         {NULL, "planned", output_size(exact, planned, sizeof planned), CELL_TEXT, 11},
         {NULL, "resident", output_size(r->peak_bytes, resident, sizeof resident), CELL_TEXT, 11},
         {"mem_model", NULL, bytes(c[12], r->region_bytes[KVR_REGION_MODEL]), CELL_NUMBER, 0},

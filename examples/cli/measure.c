@@ -17,6 +17,7 @@
 #include "say.h"
 #include "signals.h"
 #include "statistics.h"
+#include "timeline.h"
 
 /* --- in the child --------------------------------------------------------------------------------------------- */
 
@@ -84,7 +85,7 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
     uint32_t n_boards = result->n_prompt ? c->n_boards : 1;
     uint64_t ns = 0, ttft_us = 0;
     int code = depth ? run_once(c, opt, ids, depth, 0, 0, 1, &ns, &ttft_us) : EXIT_OK;
-    if (code == EXIT_OK) code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &ns, &ttft_us); /* warm-up */
+    if (code == EXIT_OK && !opt->no_warmup) code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &ns, &ttft_us);
     for (uint32_t i = 0; i < opt->repetitions && code == EXIT_OK; i++)
         code = run_once(c, opt, ids, n_ids, depth, n_new, n_boards, &result->sample_ns[i], &result->ttft_us[i]);
     result->n_samples = opt->repetitions;
@@ -95,6 +96,12 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
     result->expected_us = result->n_prompt != 0 ? statistics_expected_us(c, &stats) : 0;
     statistics_partition(c, result->partition, sizeof result->partition);
     result->peak_bytes = peak_bytes();
+    if (code == EXIT_OK && opt->trace != NULL) {
+        static timeline lanes;
+        timeline_of_session(c, &lanes);
+        for (uint32_t r = 0; r < lanes.n_boards; r++) result->bytes_moved += lanes.bytes[r];
+        code = timeline_write_trace(&lanes, opt->trace);
+    }
     return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
 }
 

@@ -64,6 +64,7 @@ typedef enum option_id {
     OPT_BENCH_DEPTH,
     OPT_BENCH_KERNELS,
     OPT_REPETITIONS,
+    OPT_NO_WARMUP,
     OPT_OUTPUT,
     OPT_TEXT_FILE,
     OPT_CHUNK_TOKENS,
@@ -87,6 +88,7 @@ typedef enum option_id {
     OPT_PAPER_PROMPT,
     OPT_PAPER_BOARD,
     OPT_PAPER_BATCH,
+    OPT_PAPER_RUNS,
     OPT_KEY,
     OPT_ALLOWED,
     OPT_INSECURE,
@@ -130,10 +132,10 @@ typedef struct options {
     uint32_t top_k, repeat_last;
     uint64_t seed;
     uint32_t insecure, need_all_boards;
-    uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels;
+    uint32_t print_ids, ignore_eos, special, greedy_only, from_prefill, verbose, kernels, no_warmup;
     uint32_t output; /* output_format */
     /* predictions */
-    const char *profiles, *profile, *link, *table, *table_out, *name, *paper_models, *paper_board;
+    const char *profiles, *profile, *link, *table, *table_out, *name, *paper_models, *paper_board, *paper_runs;
     number_list plan_prompt, paper_boards;
     uint32_t search, measure, paper, even;
 } options;

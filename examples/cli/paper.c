@@ -1,23 +1,29 @@
 /* kvr bench --paper: the comparison of the KV-Runahead paper, from the cost model and profiles. */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "forecast.h"
 #include "output.h"
+#include "paper_runs.h"
 #include "profiles.h"
 #include "say.h"
 
 static const command_help HELP = {
-    "bench --paper", "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME] [-o md|csv|json]",
+    "bench --paper", "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME] [--runs FILE] [-o md|csv|json]",
     "Predicts the time to the first token by the paper's strategies: nothing is run. Profiles say what is assumed.",
     "All times in ms. TSP: even cut, ring all-gather of K and V in every layer, the full square of products.\n"
     "TSP-skip: the same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and\n"
     "boards. KVR-P: cut interpolated between searches at 3/4 and 3/2 of the length. bound: no cut can be faster (least\n"
     "work divided perfectly, links free). lost: what an unsteady link costs KVR-S and TSP against the same link steady\n"
-    "(means of 16 seeds)."};
+    "(means of 16 seeds). ran: rows that chains of emulated boards were run for, by which time, and the larger of both\n"
+    "deviations from the prediction. csv and json also have the bytes moved, the network's shares, and overlap: KVR-S if\n"
+    "all attention could be done while a board waits for keys and values, an upper bound of what that would give."};
 static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPER_LINK,  OPT_PAPER_BOARDS,
                                     OPT_PAPER_PROMPT, OPT_PAPER_BOARD,  OPT_PAPER_BATCH, OPT_PROFILES,
+                                    OPT_PAPER_RUNS,
                                     OPT_OUTPUT,       OPT_END};
 
 #define DEFAULT_MODELS "llama-7b,falcon-7b"
@@ -37,6 +43,7 @@ typedef struct paper {
     const kvr_link_profile *links[KVR_MAX_BOARDS], *steady_links[KVR_MAX_BOARDS];
     kvr_cost_job job;
     forecast_memory memory;
+    paper_runs runs;
 } paper;
 
 /* One strategy: the mean over seeds when the link is unsteady. sizes with zeros: the boards without are left out. */
@@ -111,6 +118,40 @@ static const char *percent(double x, char *out) {
     return out;
 }
 
+/* Of a run and its prediction, in percent. */
+static double off_percent(double ran_ms, double predicted_us) {
+    const double off = ran_ms * 1e3 / predicted_us - 1;
+    return 100 * (off < 0 ? -off : off);
+}
+
+/* What was run of this row; empty texts where nothing was. */
+typedef struct row_runs {
+    char tsp_ms[32], kvr_s_ms[32], ratio[32], off[32], tsp_bytes[32], kvr_s_bytes[32], tsp_share[32], kvr_s_share[32];
+} row_runs;
+
+static void say_run(const paper_run *run, const kvr_cost_result *predicted, char *out_ms, char *out_bytes,
+                    char *out_share, double *off) {
+    if (run == NULL) return;
+    const double percent_off = off_percent(run->ttft_ms, predicted->ttft_us);
+    if (percent_off > *off) *off = percent_off;
+    ms(run->ttft_ms * 1e3, out_ms);
+    snprintf(out_bytes, 32, "%llu", (unsigned long long)run->bytes_moved);
+    percent(1 - predicted->free_us / (run->ttft_ms * 1e3), out_share);
+}
+
+static void find_runs(const paper *p, uint32_t n_tokens, const kvr_cost_result *tsp, const kvr_cost_result *kvr_s,
+                      row_runs *out) {
+    const uint32_t P = p->job.n_boards;
+    const paper_run *a = paper_runs_find(&p->runs, p->geometry.name, p->link->name, P, n_tokens, "tsp");
+    const paper_run *b = paper_runs_find(&p->runs, p->geometry.name, p->link->name, P, n_tokens, "chain");
+    double off = 0;
+    memset(out, 0, sizeof *out);
+    say_run(a, tsp, out->tsp_ms, out->tsp_bytes, out->tsp_share, &off);
+    say_run(b, kvr_s, out->kvr_s_ms, out->kvr_s_bytes, out->kvr_s_share, &off);
+    if (a != NULL && b != NULL) ratio(a->ttft_ms, b->ttft_ms, out->ratio);
+    if (a != NULL || b != NULL) percent(off / 100, out->off);
+}
+
 static int one_row(paper *p, uint32_t n_tokens) {
     uint32_t cut_s[KVR_MAX_BOARDS], cut_p[KVR_MAX_BOARDS], used = 0;
     double us[KVR_COST_STRATEGIES], kvr_s, kvr_p, steady_s, steady_tsp;
@@ -134,6 +175,8 @@ static int one_row(paper *p, uint32_t n_tokens) {
     const int unsteady = p->link->slow_chance > 0;
     const double tsp = us[KVR_COST_TSP];
     char c[24][32], boards[16], tokens[16], n_used[16];
+    row_runs ran;
+    find_runs(p, n_tokens, &results[KVR_COST_TSP], &s, &ran);
     snprintf(boards, sizeof boards, "%u", p->job.n_boards);
     snprintf(tokens, sizeof tokens, "%u", n_tokens);
     snprintf(n_used, sizeof n_used, "%u", used);
@@ -164,6 +207,15 @@ static int one_row(paper *p, uint32_t n_tokens) {
          percent(1 - results[KVR_COST_TSP].free_us / results[KVR_COST_TSP].ttft_us, c[17]), CELL_NUMBER, 0},
         {"lost_kvr_s_ms", "KVR lost", unsteady ? ms(kvr_s - steady_s, c[18]) : "", CELL_NUMBER, 8},
         {"lost_tsp_ms", "TSP lost", unsteady ? ms(tsp - steady_tsp, c[19]) : "", CELL_NUMBER, 8},
+        {"ran_tsp_ms", "ran TSP", ran.tsp_ms, CELL_NUMBER, 8},
+        {"ran_kvr_s_ms", "ran KVR-S", ran.kvr_s_ms, CELL_NUMBER, 9},
+        {"ran_tsp_by_kvr_s", "ratio", ran.ratio, CELL_NUMBER, 5},
+        {"ran_off_percent", "off %", ran.off, CELL_NUMBER, 5},
+        {"ran_network_share_kvr_s", NULL, ran.kvr_s_share, CELL_NUMBER, 0},
+        {"ran_network_share_tsp", NULL, ran.tsp_share, CELL_NUMBER, 0},
+        {"ran_bytes_kvr_s", NULL, ran.kvr_s_bytes, CELL_NUMBER, 0},
+        {"ran_bytes_tsp", NULL, ran.tsp_bytes, CELL_NUMBER, 0},
+        {"overlap_ms", NULL, ms(s.bound_overlap_us, c[20]), CELL_NUMBER, 0},
         {"bytes_kvr_s", NULL, c[0], CELL_NUMBER, 0},
         {"bytes_tsp", NULL, c[1], CELL_NUMBER, 0},
     };
@@ -191,6 +243,17 @@ static int one_network(paper *p, profiles *store, const options *opt, const char
     return code;
 }
 
+/* path NULL: the file that comes with the profiles, for boards that have one. */
+static int read_runs(paper *p, const profiles *store, const char *path, const char *board) {
+    char own[1400];
+    if (path == NULL) {
+        snprintf(own, sizeof own, "%s/runs/%s.txt", store->dir, board);
+        if (access(own, R_OK) != 0) return EXIT_OK;
+        path = own;
+    }
+    return paper_runs_read(&p->runs, path, board);
+}
+
 int cmd_bench_paper(int argc, char **argv) {
     static profiles store;
     static paper p;
@@ -204,6 +267,7 @@ int cmd_bench_paper(int argc, char **argv) {
     code = profiles_begin(&store, opt.profiles);
     if (code == EXIT_OK)
         code = profiles_board(&store, opt.paper_board != NULL ? opt.paper_board : DEFAULT_BOARD, &board);
+    if (code == EXIT_OK) code = read_runs(&p, &store, opt.paper_runs, board->name);
     if (code != EXIT_OK) return code;
     p.job.struct_bytes = sizeof p.job;
     p.job.geometry = &p.geometry;

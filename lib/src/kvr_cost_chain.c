@@ -28,8 +28,11 @@ static double compute(kvri_sim *sim, uint32_t rank, double start_us, kvr_cost_sp
         if (!last || lead) { /* a helper stops after K and V of the last layer */
             if (rank > 0 && sim->ready[l] > t) {
                 kvri_sim_span(sim, span, rank, l, KVR_COST_WAIT_PREFIX, t, sim->ready[l]);
-                out->wait_prefix_us += sim->ready[l] - t;
+                const double wait_us = sim->ready[l] - t;
+                out->wait_prefix_us += wait_us;
                 t = sim->ready[l];
+                const double pairs_us = (double)share->products * sim->costs[rank].pair_us;
+                if (sim->hide_attention && !last) work_us -= wait_us < pairs_us ? wait_us : pairs_us;
             }
             work_us += last ? share->last_us : share->attend_us;
         }

@@ -50,6 +50,7 @@ typedef struct kvri_sim {
     uint32_t n_boards, n_layers, batch_tokens, frame_tokens;
     double token_bytes; /* K and V of a token in one layer */
     int free_links;
+    int hide_attention; /* bound_overlap_us */
     double mbit; /* in place of the links' own; 0 = theirs */
     const kvr_board_profile *const *boards;
     const kvr_link_profile *const *links;

@@ -91,6 +91,21 @@ the_paper_comparison_has_all_columns_and_the_chain_wins() {
     kvr bench --paper -p 4
     must_fail 1 "too few"
 }
+rows_that_were_run_stand_beside_their_prediction() {
+    printf '%s\n' "kvr-runs 1" "# a remark" "board a100" "run llama-7b paper-fast 2 4096 tsp 900 77" "board other" \
+        "run llama-7b paper-fast 2 4096 chain 1 1" >"$TMP/runs.txt"
+    kvr bench --paper --models llama-7b --link paper-fast -p 4096 --boards 2,4 -o csv --runs "$TMP/runs.txt"
+    must_pass
+    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+             { ran = ran $at["ran_tsp_ms"] "/" $at["ran_kvr_s_ms"] "/" $at["ran_bytes_tsp"] " "; off = off + $at["ran_off_percent"] }
+             END { exit !(ran == "900.0//77 // " && off > 100) }' "$TMP/out" || fail "$(cat "$TMP/out")"
+    echo "run llama-7b paper-fast 2 4096 tsp 900" >>"$TMP/runs.txt"
+    kvr bench --paper --runs "$TMP/runs.txt"
+    must_fail 1 "line 7"
+    echo "kvr-board 1" >"$TMP/runs.txt"
+    kvr bench --paper --runs "$TMP/runs.txt"
+    must_fail 1 "no file of runs"
+}
 a_prediction_can_be_drawn() {
     kvr plan -m llama-7b-q4_0 --boards 3xrpi5 --link 100mbit -p 256 --timeline "$TMP/picture.svg" --trace "$TMP/trace.json"
     must_pass
@@ -128,6 +143,7 @@ check every_profile_that_comes_with_kvr_can_be_read
 check a_searched_table_gives_the_searched_partition_again
 check the_planner_uses_fewer_boards_when_that_is_faster
 check the_paper_comparison_has_all_columns_and_the_chain_wins
+check rows_that_were_run_stand_beside_their_prediction
 check a_prediction_can_be_drawn
 check a_measured_profile_serves_the_planner
 check a_chain_cut_by_profiles_gives_the_same_answer

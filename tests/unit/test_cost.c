@@ -61,6 +61,21 @@ static void a_chain_of_two_takes_what_was_worked_out_by_hand(void **state) {
     rig_end(&rig);
 }
 
+/* Latency 50: rank 0 starts at 250, K, V of its token at 251, 301 at the other end; layer 1 at 306. Rank 1 starts at 200,
+ * waits from 202 to 301, 6 + 6 products to 313, K, V at 315, one row 3 + 3, head 10. The products could hide in the wait. */
+static void attending_while_waiting_could_save_the_products_of_a_layer_that_waits(void **state) {
+    (void)state;
+    static const uint32_t sizes[2] = {1, 2};
+    cost_rig rig;
+    rig_tiny(&rig, 2, 3);
+    rig.link.latency_us = 50;
+    rig.link.mbit = 1e9; /* frames take no time */
+    const kvr_cost_result r = rig_run(&rig, KVR_COST_CHAIN, sizes, NULL);
+    assert_near(r.ttft_us, 331);
+    assert_near(r.bound_overlap_us, 325);
+    rig_end(&rig);
+}
+
 /* Frames of one token: 84 bytes. Rank 1's own frame of a layer goes out before the relayed ones that arrive later. */
 static void frames_are_relayed_as_they_arrive_and_in_order(void **state) {
     (void)state;
@@ -205,6 +220,8 @@ static void bounds_lie_below_and_free_links_are_never_slower(void **state) {
                 assert_true(r.bound_split_us <= r.ttft_us * (1 + 1e-9));
                 assert_true(r.bound_busiest_us <= r.ttft_us * (1 + 1e-9));
                 assert_true(r.free_us <= r.ttft_us * (1 + 1e-9));
+                assert_true(r.bound_overlap_us <= r.ttft_us);
+                assert_true(s == KVR_COST_CHAIN || r.bound_overlap_us == r.ttft_us);
                 rig_end(&rig);
             }
 }
@@ -368,6 +385,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_papers_example_has_16_21_18_products_and_moves_22_entries),
         cmocka_unit_test(a_chain_of_two_takes_what_was_worked_out_by_hand),
+        cmocka_unit_test(attending_while_waiting_could_save_the_products_of_a_layer_that_waits),
         cmocka_unit_test(frames_are_relayed_as_they_arrive_and_in_order),
         cmocka_unit_test(the_ring_takes_what_was_worked_out_by_hand),
         cmocka_unit_test(the_ring_takes_one_step_less_than_boards),
