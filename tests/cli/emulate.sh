@@ -35,6 +35,24 @@ emulated_boards_move_the_frames_of_real_ones() {
         done
     done
 }
+# bench of the strategy and the cost model of the same boards, links and cut
+what_goes_over_the_links_is_what_the_formulas_say() {
+    column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = NF - i } NR == 2 { print $(NF - at[name]) }'; }
+    sed 's/^dense_gmacs .*/dense_gmacs 0.3/; s/^call_us .*/call_us 0/' "$TMP/quick.txt" >"$TMP/busy.txt"
+    for boards in 2 4; do
+        kvr bench --paper --models "$STORIES" --link loopback --board "$TMP/busy.txt" --batch 64 -p 120 --boards $boards -o csv
+        must_pass
+        cp "$TMP/out" "$TMP/predicted"
+        for strategy in chain:kvr_s tsp:tsp; do
+            kvr bench -m "$STORIES" --emulate "$TMP/busy.txt" --profile "$TMP/busy.txt" --batch 64 -p 120 -n 0 -r 1 --no-warmup \
+                --local-boards $boards --strategy ${strategy%:*} --trace "$TMP/trace.json" -o csv
+            must_pass
+            moved=$(column bytes_moved <"$TMP/out")
+            [ "$moved" = "$(column bytes_${strategy#*:} <"$TMP/predicted")" ] ||
+                fail "$boards boards, $strategy: $moved bytes, wanted $(column bytes_${strategy#*:} <"$TMP/predicted")"
+        done
+    done
+}
 one_board_takes_its_time_too() {
     ask --emulate "$TMP/slow.txt" --stats-json "$TMP/stats.json"
     must_pass
@@ -82,6 +100,7 @@ a_strategy_costs_what_it_computes() {
 }
 
 check emulated_boards_move_the_frames_of_real_ones
+check what_goes_over_the_links_is_what_the_formulas_say
 check one_board_takes_its_time_too
 check each_board_may_have_a_profile_of_its_own
 check an_emulated_board_and_a_real_one_refuse_each_other
