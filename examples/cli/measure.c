@@ -77,6 +77,16 @@ static uint64_t peak_bytes(void) {
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024u : 0;
 }
 
+/* 0: some board's spans are not here, or not all. */
+static uint64_t bytes_moved(const timeline *lanes) {
+    uint64_t sum = 0;
+    for (uint32_t r = 0; r < lanes->n_boards; r++) {
+        if (!lanes->boards[r].known || lanes->boards[r].n_lost > 0) return 0;
+        sum += lanes->bytes[r];
+    }
+    return sum;
+}
+
 /* pp: the prompt and its first token, by the whole chain. tg: n_gen tokens after one id, by the lead alone. Both behind
  * n_depth ids, which are computed once, before. */
 static int run_test(chain *c, const options *opt, const int32_t *ids, measure_result *result, int fd) {
@@ -99,7 +109,7 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
     if (code == EXIT_OK && opt->trace != NULL) {
         static timeline lanes;
         timeline_of_session(c, &lanes);
-        for (uint32_t r = 0; r < lanes.n_boards; r++) result->bytes_moved += lanes.bytes[r];
+        result->bytes_moved = bytes_moved(&lanes);
         code = timeline_write_trace(&lanes, opt->trace);
     }
     return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;

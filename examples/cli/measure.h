@@ -16,7 +16,7 @@ typedef struct measure_result {
     char backend[16], device[128];
     double expected_us; /* predicted time to the first token; 0 = not predicted */
     char partition[8 * KVR_MAX_BOARDS]; /* of the last repetition: "1010,1038" */
-    uint64_t bytes_moved; /* over all links, in the last repetition; 0 = not traced */
+    uint64_t bytes_moved; /* over all links, in the last repetition; 0 = not traced, or not by all boards */
     uint32_t n_samples;
     uint64_t region_bytes[KVR_REGION_COUNT]; /* planned, of this board */
     uint64_t peak_bytes;                     /* most memory this board's process had resident, file pages included */

@@ -17,6 +17,7 @@ export KVR=${KVR:-$here/../../build/release/bin/kvr}
 profiles=$here/../../examples/profiles
 frames_mbs=${FRAMES_MBS:-100} least_stretch=100
 loopback_mbit=8000 # what this machine surely passes on between two processes
+patience_s=300     # boards may end long after each other in stretched time
 batch=4096         # a chunk at once, nearly: the most there is
 port_args="-c 16400 --batch $batch"
 board=a100 models=() networks=() chains=() lengths=()
@@ -50,7 +51,7 @@ stretched() {
 # chain STRATEGY: one prompt; its time and bytes
 chain() {
     local args=(bench -m "$model_file" --emulate "$tmp/board.txt" --profile "$tmp/board.txt" --link "$tmp/link.txt" -p "$tokens"
-        -n 0 -r 1 --no-warmup --trace "$tmp/trace.json" --strategy "$1" $port_args -o csv)
+        -n 0 -r 1 --no-warmup --board-timeout $patience_s --trace "$tmp/trace.json" --strategy "$1" $port_args -o csv)
     if [ "$mbit" -lt $loopback_mbit ]; then
         "$here/../../examples/rig.sh" -n $((boards - 1)) -r "${mbit}mbit" \
             -b "-m $model_file --emulate $tmp/board.txt --max-boards $boards $port_args" \
@@ -61,8 +62,10 @@ chain() {
     awk -F, -v by="$stretch" -v row="run $model $network $boards $tokens $1" '
         NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
         NR == 2 { # partitions have commas within quotes: count from the end
-            printf "%s %.2f %.0f\n", row, $(NF - (last - at["ttft_ms"])) / by, $(NF - (last - at["bytes_moved"])) }
-        { last = NF }' "$tmp/run.csv"
+            moved = $(NF - (last - at["bytes_moved"]))
+            if (moved == "") exit 1
+            printf "%s %.2f %.0f\n", row, $(NF - (last - at["ttft_ms"])) / by, moved }
+        { last = NF }' "$tmp/run.csv" || { echo "paper.sh: the boards did not tell what they moved" >&2; exit 1; }
 }
 
 echo "kvr-runs 1"
