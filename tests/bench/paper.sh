@@ -16,10 +16,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 export KVR=${KVR:-$here/../../build/release/bin/kvr}
 profiles=$here/../../examples/profiles
 frames_mbs=${FRAMES_MBS:-100} least_stretch=100
-loopback_mbit=8000 # what this machine surely passes on between two processes
-patience_s=300     # boards may end long after each other in stretched time
+loopback_mbit=1000 # above what all frames together take: no port is in the way then
 batch=4096         # a chunk at once, nearly: the most there is
-port_args="-c 16400 --batch $batch"
+# boards may end long after each other in stretched time
+both="-c 16400 --batch $batch --board-timeout 300"
 board=a100 models=() networks=() chains=() lengths=()
 while getopts b:m:l:P:p: option; do
     case $option in
@@ -51,10 +51,10 @@ stretched() {
 # chain STRATEGY: one prompt; its time and bytes
 chain() {
     local args=(bench -m "$model_file" --emulate "$tmp/board.txt" --profile "$tmp/board.txt" --link "$tmp/link.txt" -p "$tokens"
-        -n 0 -r 1 --no-warmup --board-timeout $patience_s --trace "$tmp/trace.json" --strategy "$1" $port_args -o csv)
+        -n 0 -r 1 --no-warmup --trace "$tmp/trace.json" --strategy "$1" $both -o csv)
     if [ "$mbit" -lt $loopback_mbit ]; then
         "$here/../../examples/rig.sh" -n $((boards - 1)) -r "${mbit}mbit" \
-            -b "-m $model_file --emulate $tmp/board.txt --max-boards $boards $port_args" \
+            -b "-m $model_file --emulate $tmp/board.txt --max-boards $boards $both" \
             -- kvr "${args[@]}" --boards @boards --listen @listen
     else
         "$KVR" "${args[@]}" --local-boards "$boards"

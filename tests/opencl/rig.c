@@ -23,9 +23,16 @@ int rig_small(void) {
     return getenv("KVR_TEST_SMALL") != NULL;
 }
 
+static int has_few(void) {
+    return getenv("KVR_TEST_FEW") != NULL;
+}
+
+int rig_has_case(size_t i) {
+    return !has_few() || i % 4 == 0;
+}
+
 int rig_has_type(kvr_dtype dtype) {
-    const char *types = getenv("KVR_TEST_TYPES");
-    if (types == NULL || strcmp(types, "few") != 0) return 1;
+    if (!has_few()) return 1;
     return dtype == KVR_DTYPE_F32 || dtype == KVR_DTYPE_F16 || dtype == KVR_DTYPE_Q4_0 || dtype == KVR_DTYPE_Q8_0 ||
            dtype == KVR_DTYPE_Q4_K || dtype == KVR_DTYPE_Q6_K;
 }
@@ -201,6 +208,7 @@ void rig_open(rig *r, const kvr_opencl_config *config) {
     /* Unless a test chooses: floats, which are what the oracles know; and CLBlast, which the default would pass over on CPU devices. */
     if (mine.gemm == KVR_OPENCL_GEMM_AUTO) mine.gemm = KVR_OPENCL_GEMM_CLBLAST;
     if (mine.precision == KVR_OPENCL_PRECISION_FAST) mine.precision = KVR_OPENCL_PRECISION_EXACT;
+    if (mine.cache_dir == NULL) mine.cache_dir = getenv("KVR_TEST_CACHE"); /* most rigs have the same programs */
     if (getenv("KVR_TEST_GEMM_OWN") != NULL) mine.gemm = KVR_OPENCL_GEMM_OWN;
     port.log = print_log;
     r->opencl_mem = rig_alloc(kvr_opencl_bytes());

@@ -42,7 +42,9 @@ const char *rig_device(void);
 int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
-/* 0 for a type that is left out (KVR_TEST_TYPES=few, for drivers that compile for minutes). */
+/* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and three of four cases that are
+ * sessions of their own. */
+int rig_has_case(size_t i);
 int rig_has_type(kvr_dtype dtype);
 
 /* Every type that a matrix can have. */
