@@ -16,7 +16,9 @@
 #include "say.h"
 
 static const command_help HELP = {
-    "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n       [--depth N,...] [-r N] [-o md|csv|json]",
+    "bench",
+    "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n"
+    "       [--depth N,...] [-r N] [-o md|csv|json]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
     "With --local-boards each board is held to --board-cores cores, also for P = 1, so that chains of different length\n"
     "compare. ttft_ms is the median time to the first token of the prompt; with --trace json and csv have bytes_moved,\n"

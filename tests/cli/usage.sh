@@ -14,6 +14,7 @@ every_command_has_help() {
     for command in $COMMANDS; do
         kvr "$command" --help
         must_pass "$command --help"
+        awk 'length($0) > 120 { exit 1 }' "$TMP/out" || fail "$command --help is wider than 120 columns"
         grep -q "^usage: kvr $command" "$TMP/out" || fail "no usage line for $command"
         kvr "$command" -h
         must_pass "$command -h"
