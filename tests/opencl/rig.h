@@ -1,7 +1,7 @@
 /*
  * rig.h - a small session for operator tests: tensors with random contents, opened on the OpenCL backend and on the
- * reference backend, and their values as doubles: of F32, F16, Q4_0, Q8_0 by code that shares nothing with either, of the other
- * types as the library dequantises them, which tests/golden compares with the gguf package.
+ * reference backend, and their values as doubles: of F32, F16, Q4_0, Q8_0 by code that shares nothing with either, of
+ * the other types as the library dequantises them, which tests/golden compares with the gguf package.
  */
 #ifndef KVR_TEST_RIG_H
 #define KVR_TEST_RIG_H

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Size of the core (lib/ with its reference backend, -Os) for a target, compared with tests/size/table.txt.
 #   tests/size/size.sh [--update] [TRIPLE...]      no triple: this machine's own compiler
-# Fails when a limit is passed (LIMIT_...), or when a figure has grown by more than the tolerance since the table was made.
-# Figures depend on the compiler: they are compared only with a row that the same version made, limits always.
+# Fails when a limit is passed (LIMIT_...), or when a figure has grown by more than the tolerance since the table was
+# made. Figures depend on the compiler: they are compared only with a row that the same version made, limits always.
 # --update writes what was found into the table, for a commit that knows why.
 # 77: skipped, the compiler is not here. Libraries for TRIPLE: tests/cross.sh puts them into build/deps.
 set -euo pipefail

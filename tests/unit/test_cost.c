@@ -118,8 +118,9 @@ static void the_ring_takes_one_step_less_than_boards(void **state) {
     rig_end(&rig);
 }
 
-/* Rank 0 has its K, V at 1, rank 1 (ten times slower) at 10: frames of 84 bytes. Link 0: own 1 -> 85. Link 1: own 10 -> 94.
- * Rank 0 goes on at 94: 3 + 2 = 5 -> 99, K, V 100; rank 1 at max(85, 94), 30 + 20 -> 144, K, V 154; link 1 again 154 -> 238;
+/* Rank 0 has its K, V at 1, rank 1 (ten times slower) at 10: frames of 84 bytes. Link 0: own 1 -> 85. Link 1: own 10 ->
+ * 94. Rank 0 goes on at 94: 3 + 2 = 5 -> 99, K, V 100; rank 1 at max(85, 94), 30 + 20 -> 144, K, V 154; link 1 again
+ *     154 -> 238;
  * rank 0 waits for that, rank 1 for its own sending: 238 + 30 + 20 + 100 of the head. */
 static void in_a_ring_the_fast_wait_for_the_slow(void **state) {
     (void)state;
