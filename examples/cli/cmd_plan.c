@@ -14,11 +14,11 @@ static const command_help HELP = {
     "-m FILE [-c CTX] [--boards P]\n"
     "       kvr plan -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]\n"
     "       kvr plan -m FILE --measure -o FILE [-t N]",
-    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names of\n"
-    "their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
+    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names "
+    "of their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
     "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
-    "total.\nA prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, "
-    "too."};
+    "total.\n"
+    "A prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, too."};
 static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOARDS, OPT_DEVICE,      OPT_THREADS,
                                     OPT_KV,          OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,       OPT_LINK,
                                     OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,      OPT_TABLE,       OPT_TABLE_OUT,

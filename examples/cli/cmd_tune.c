@@ -6,7 +6,7 @@
 
 static const command_help HELP = {
     "tune", "[-d opencl:P.D] [-t N]",
-    "Measures, on the device at hand, CLBlast's and kvr's own products with several parameters, and keeps the\n"
+    "Measures, on the device at hand, CLBlast's and kvr's own products with several parameters, and keeps the "
     "fastest in a small text file that every later command finds by device and driver. Takes a minute or a few.",
     "What is measured: 256 rows of activations x weights of 2048 columns and 256 (narrow) or 2048 (wide) rows."};
 static const option_id ACCEPTS[] = {OPT_DEVICE, OPT_THREADS, OPT_END};

@@ -340,21 +340,23 @@ bad:
 #define HELP_FROM 33  /* column where an option's text begins */
 #define HELP_UPTO 120 /* and the one that it does not pass */
 
-/* Words, in lines that fit. */
-static void print_wrapped(const char *text) {
-    size_t column = HELP_FROM;
-    while (*text != '\0') {
-        const size_t n = strcspn(text, " ");
-        if (column > HELP_FROM && column + 1 + n > HELP_UPTO) {
-            printf("\n%*s", HELP_FROM, "");
-            column = HELP_FROM;
+/* Words, in lines that fit behind `from` columns. A line that the text ends itself is kept as it is where it fits. */
+static void print_wrapped(const char *text, int from) {
+    const size_t room = (size_t)(HELP_UPTO - from);
+    for (;;) {
+        const size_t line = strcspn(text, "\n");
+        size_t n = line;
+        if (n > room) {
+            n = room;
+            while (n > 0 && text[n] != ' ') n--;
+            if (n == 0) n = strcspn(text, " \n"); /* a word that fits nowhere */
         }
-        const int follows = column > HELP_FROM;
-        printf("%s%.*s", follows ? " " : "", (int)n, text);
-        column += n + (size_t)follows;
-        text += n + strspn(text + n, " ");
+        printf("%.*s\n", (int)n, text);
+        text += n;
+        if (*text == '\0') return;
+        text++; /* the blank or the end of line */
+        if (from > 0) printf("%*s", from, "");
     }
-    putchar('\n');
 }
 
 static void print_row(const option_row *row) {
@@ -363,17 +365,21 @@ static void print_row(const option_row *row) {
     if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->value ? " " : "", row->value ? row->value : "");
     printf("  %-30s ", left);
-    print_wrapped(row->help);
+    print_wrapped(row->help, HELP_FROM);
 }
 
 static void print_help(const command_help *help, const option_id *accepts) {
-    printf("usage: kvr %s %s\n\n%s\n\noptions:\n", help->name, help->synopsis, help->summary);
+    printf("usage: kvr %s %s\n\n", help->name, help->synopsis);
+    print_wrapped(help->summary, 0);
+    printf("\noptions:\n");
     for (; *accepts != OPT_END; accepts++) {
         const option_row *row = row_of(*accepts);
         if (row != NULL) print_row(row);
     }
     printf("  %-30s this text\n", "-h, --help");
-    if (help->notes != NULL) printf("\n%s\n", help->notes);
+    if (help->notes == NULL) return;
+    putchar('\n');
+    print_wrapped(help->notes, 0);
 }
 
 /* --- getopt_long ---------------------------------------------------------------------------------------------- */
