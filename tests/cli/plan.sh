@@ -100,7 +100,8 @@ rows_that_were_run_stand_beside_their_prediction() {
     kvr bench --paper --models llama-7b --link paper-fast -p 4096 --boards 2,4 -o csv --runs "$TMP/runs.txt"
     must_pass
     awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
-             { ran = ran $at["ran_tsp_ms"] "/" $at["ran_kvr_s_ms"] "/" $at["ran_bytes_tsp"] " "; off = off + $at["ran_off_percent"] }
+             { ran = ran $at["ran_tsp_ms"] "/" $at["ran_kvr_s_ms"] "/" $at["ran_bytes_tsp"] " "
+               off = off + $at["ran_off_percent"] }
              END { exit !(ran == "900.0//77 // " && off > 100) }' "$TMP/out" || fail "$(cat "$TMP/out")"
     echo "run llama-7b paper-fast 2 4096 tsp 900" >>"$TMP/runs.txt"
     kvr bench --paper --runs "$TMP/runs.txt"

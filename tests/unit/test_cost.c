@@ -61,8 +61,9 @@ static void a_chain_of_two_takes_what_was_worked_out_by_hand(void **state) {
     rig_end(&rig);
 }
 
-/* Latency 50: rank 0 starts at 250, K, V of its token at 251, 301 at the other end; layer 1 at 306. Rank 1 starts at 200,
- * waits from 202 to 301, 6 + 6 products to 313, K, V at 315, one row 3 + 3, head 10. The products could hide in the wait. */
+/* Latency 50: rank 0 starts at 250, K, V of its token at 251, 301 at the other end; layer 1 at 306. Rank 1 starts at
+ * 200, waits from 202 to 301, 6 + 6 products to 313, K, V at 315, one row 3 + 3, head 10. The products could hide in
+ * the wait. */
 static void attending_while_waiting_could_save_the_products_of_a_layer_that_waits(void **state) {
     (void)state;
     static const uint32_t sizes[2] = {1, 2};
