@@ -13,7 +13,8 @@
 
 static const command_help HELP = {
     "bench --paper",
-    "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME] [--runs FILE] [-o md|csv|json]",
+    "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME]\n"
+    "       [--runs FILE] [-o md|csv|json]",
     "Predicts the time to the first token by the paper's strategies: nothing is run. Profiles say what is assumed.",
     "All times in ms. TSP: even cut, ring all-gather of K and V in every layer, the full square of products.\n"
     "TSP-skip: the same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and "

@@ -19,6 +19,9 @@ every_command_has_help() {
         kvr "$command" -h
         must_pass "$command -h"
     done
+    kvr bench --paper --help
+    must_pass "bench --paper --help"
+    awk 'length($0) > 120 { exit 1 }' "$TMP/out" || fail "bench --paper --help is wider than 120 columns"
 }
 the_version_is_printed() {
     kvr --version
