@@ -106,6 +106,12 @@ rows_that_were_run_stand_beside_their_prediction() {
     echo "run llama-7b paper-fast 2 4096 tsp 900" >>"$TMP/runs.txt"
     kvr bench --paper --runs "$TMP/runs.txt"
     must_fail 1 "line 7"
+    for run in "-2 4096 tsp 900 77" "2 4294967296 tsp 900 77" "2 4096 tsp inf 77" "2 4096 tsp 9x 77" \
+        "2 4096 tsp 9 1e3"; do
+        printf '%s\n' "kvr-runs 1" "run llama-7b paper-fast $run" >"$TMP/runs.txt"
+        kvr bench --paper --runs "$TMP/runs.txt"
+        must_fail 1 "line 2"
+    done
     echo "kvr-board 1" >"$TMP/runs.txt"
     kvr bench --paper --runs "$TMP/runs.txt"
     must_fail 1 "no file of runs"
