@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Boards on this one machine that cannot reach each other but over a network: each in a network namespace of its own, joined
-# by a switch, and every board's port as fast as you say. To see what a chain does on 100 Mbit before there are boards.
+# Boards on this one machine that cannot reach each other but over a network: each in a network namespace of its own,
+# joined by a switch, and every board's port as fast as you say. To see what a chain does on 100 Mbit before there are
+# boards.
 #
 #   rig.sh [-n HELPERS] [-r RATE] [-u SEED] [-c] [-b "ARGS"]... -- COMMAND ...
 #
@@ -8,16 +9,17 @@
 #   -r RATE      what each board can send: 100mbit, 2.5gbit, ...; tc's token bucket (default: as fast as the machine)
 #   -u SEED      an unsteady network: every 50 ms each port is at random (by this seed) at its rate or at half of it
 #   -c           pins board i to core i, the lead last, and over again when there are more boards than cores
-#   -b "ARGS"    of 'kvr board', without --listen: a model and, say, --emulate PROFILE. Given again: of the next helper; the
-#                last one is for all that follow. Split at blanks.
-#   COMMAND      runs as the lead. The words @boards and @listen in it become what --boards and --listen want, @listen with
-#                --insecure behind it; the environment's RIG_BOARDS and RIG_LISTEN are the same for a script.
+#   -b "ARGS"    of 'kvr board', without --listen: a model and, say, --emulate PROFILE. Given again: of the next helper;
+#                the last one is for all that follow. Split at blanks.
+#   COMMAND      runs as the lead. The words @boards and @listen in it become what --boards and --listen want, @listen
+#                with --insecure behind it; the environment's RIG_BOARDS and RIG_LISTEN are the same for a script.
 #
-#   rig.sh -n 2 -r 100mbit -b "-m model.gguf -t 1" -- kvr run -m model.gguf -t 1 -f prompt.txt -n 16 --boards @boards --listen @listen
+#   rig.sh -n 2 -r 100mbit -b "-m model.gguf -t 1" -- \
+#       kvr run -m model.gguf -t 1 -f prompt.txt -n 16 --boards @boards --listen @listen
 #
-# Wants root, iproute2 and a kernel with network namespaces; where they are not to be had it says so and exits with 77. The
-# program is the environment's KVR. Everything is taken down at the end, also after a failure or a signal; what a rig that was
-# killed by force left behind, the next one removes. Exits as COMMAND does.
+# Wants root, iproute2 and a kernel with network namespaces; where they are not to be had it says so and exits with 77.
+# The program is the environment's KVR. Everything is taken down at the end, also after a failure or a signal; what a
+# rig that was killed by force left behind, the next one removes. Exits as COMMAND does.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../build/release/bin/kvr}
@@ -107,7 +109,8 @@ for ((i = 0; i <= helpers; i++)); do
     try ip -n "$ns" addr add "10.77.0.$((i + 1))/24" dev eth0
     try ip -n "$ns" link set eth0 up
     try ip -n "$ns" link set lo up
-    [ -z "$kbit" ] || try tc -n "$ns" qdisc add dev eth0 root tbf rate "${kbit}kbit" burst "$(burst_of "$kbit")" latency 50ms
+    [ -z "$kbit" ] ||
+        try tc -n "$ns" qdisc add dev eth0 root tbf rate "${kbit}kbit" burst "$(burst_of "$kbit")" latency 50ms
 done
 
 # --- boards --------------------------------------------------------------------------------------------------------
@@ -123,7 +126,8 @@ addresses=
 for ((i = 0; i < helpers; i++)); do
     args=${board_args[i < ${#board_args[@]} ? i : ${#board_args[@]} - 1]}
     mkfifo "$tmp/ready$i"
-    (inside $i "$kvr" board --insecure --listen "tcp://10.77.0.$((i + 1)):$port" --announce-fd 7 $args 7>"$tmp/ready$i" >"$tmp/log$i" 2>&1) &
+    (inside $i "$kvr" board --insecure --listen "tcp://10.77.0.$((i + 1)):$port" --announce-fd 7 $args \
+        7>"$tmp/ready$i" >"$tmp/log$i" 2>&1) &
     jobs_of_rig+=($!)
     # the helper holds the other end open, so this ends with a line or with the helper
     if ! IFS= read -r address <"$tmp/ready$i"; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Cross-builds the core and runs its unit tests under qemu-user; then everything for two architectures against Debian roots, and
-# chains of these with this machine.
+# Cross-builds the core and runs its unit tests under qemu-user; then everything for two architectures against Debian
+# roots, and chains of these with this machine.
 #   tests/cross.sh [TRIPLE...]       default: every file in toolchains/ that names an emulator, then: android roots
 # The two libraries that this needs for the target (utf8proc, cmocka) are not packaged for every architecture, so their
 # Debian source packages are fetched and built into build/deps/TRIPLE. Linking is static: no target root is needed.
@@ -90,21 +90,24 @@ for triple in $triples; do
     tests/size/size.sh "$triple" || bad=1
 done
 
-# Without an NDK: the core compiles for Android's triple, with the C library's headers that the cross compiler came with.
+# Without an NDK: the core compiles for Android's triple, with the C library's headers that the cross compiler came
+# with.
 if [ $android = 1 ] && command -v clang >/dev/null && [ -e /usr/aarch64-linux-gnu/include/stdint.h ] &&
     [ -e "$deps/aarch64-linux-gnu/include/utf8proc.h" ]; then
     echo "-- aarch64-linux-android: compiled only"
     version=$(dirname "$(find build/aarch64-linux-gnu -name kvr_version.h | head -n 1)")/..
     for source in lib/src/*.c port/none/src/*.c; do
-        clang --target=aarch64-linux-android24 -std=c99 -O2 -Wall -Wextra -Wpedantic -Werror -Ilib/include -I"$version" \
-            -Iport/none/include -isystem "$deps/aarch64-linux-gnu/include" -isystem /usr/aarch64-linux-gnu/include \
+        clang --target=aarch64-linux-android24 -std=c99 -O2 -Wall -Wextra -Wpedantic -Werror -Ilib/include \
+            -I"$version" -Iport/none/include -isystem "$deps/aarch64-linux-gnu/include" \
+            -isystem /usr/aarch64-linux-gnu/include \
             -c "$source" -o "$deps/android.o" || { echo "did not build: aarch64-linux-android"; bad=1; break; }
     done
 elif [ $android = 1 ]; then
     echo "-- aarch64-linux-android: skipped: needs clang and what the triple aarch64-linux-gnu needs"
 fi
 
-# with_root PRESET ARCHITECTURE PACKAGE...: everything that these packages allow. The mixed chain needs kvr for this machine.
+# with_root PRESET ARCHITECTURE PACKAGE...: everything that these packages allow. The mixed chain needs kvr for this
+# machine.
 with_root() {
     local preset=$1 architecture=$2 status=0
     shift 2

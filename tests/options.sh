@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds kvr with each part left out, and as shared libraries; installs each, and builds and runs consumers of what was installed.
+# Builds kvr with each part left out, and as shared libraries; installs each, and builds and runs consumers of what was
+# installed.
 #   tests/options.sh [NAME...]      names: no-opencl no-clblast no-zmq bare shared; default: all
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,14 +13,16 @@ build() { # build NAME OPTION...
     rm -rf "$folder"
     mkdir -p "$folder"
     { cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DKVR_WERROR=ON -DKVR_BUILD_TESTS=OFF "$@" &&
-        cmake --build "$folder"; } >"$folder/log" 2>&1 || { tail -n 40 "$folder/log"; echo "did not build: $name"; return 1; }
+        cmake --build "$folder"; } >"$folder/log" 2>&1 ||
+        { tail -n 40 "$folder/log"; echo "did not build: $name"; return 1; }
 }
 
 consume() { # consume NAME PARTS
     local way
     for way in find_package pkg_config; do
         tests/package/consume.sh $way cmake "$root" "$root/build/options/$1" "${CC:-cc}" "$2" \
-            >build/options/consumer.log 2>&1 || { cat build/options/consumer.log; echo "$1: no consumer by $way"; return 1; }
+            >build/options/consumer.log 2>&1 ||
+            { cat build/options/consumer.log; echo "$1: no consumer by $way"; return 1; }
     done
 }
 
@@ -32,8 +35,8 @@ answers() { # answers NAME DEVICE: its command line answers
 
 # Every symbol that a shared library shows is public, and its name says which interface it keeps.
 shows_kvr_only() {
-    local library others soname
-    for library in build/options/shared/package/find_package/prefix/lib*/libkvr_*.so build/options/shared/package/find_package/prefix/lib*/*/libkvr_*.so; do
+    local library others soname prefix=build/options/shared/package/find_package/prefix
+    for library in $prefix/lib*/libkvr_*.so $prefix/lib*/*/libkvr_*.so; do
         [ -e "$library" ] || continue
         others=$(nm -D --defined-only -P "$library" | awk '$1 !~ /^kvr_/ { print $1 }')
         soname=$(readelf -d "$library" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
@@ -53,7 +56,7 @@ for name in ${*:-no-opencl no-clblast no-zmq bare shared}; do
         consume $name core,none ;;
     shared) build $name -DBUILD_SHARED_LIBS=ON && answers $name reference && consume $name core,opencl,zmq,posix,none &&
         shows_kvr_only ;;
-    *) sed -n '2,3s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac || { echo "FAILED: $name"; bad=1; continue; }
     echo "   $name: builds, answers, and can be used"
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A Debian root of another architecture as a plain folder, without being root and without touching the system's packages: apt
-# resolves and downloads with a configuration of its own, dpkg unpacks. Nothing in it is configured; it is for linking against
-# and for qemu-user (-L), not for booting.
+# A Debian root of another architecture as a plain folder, without being root and without touching the system's
+# packages: apt resolves and downloads with a configuration of its own, dpkg unpacks. Nothing in it is configured; it is
+# for linking against and for qemu-user (-L), not for booting.
 #   tests/root.sh ARCHITECTURE FOLDER PACKAGE...      e.g. arm64 build/roots/arm64 libzmq3-dev
 # 77: this machine's archive does not have them.
 set -euo pipefail
@@ -19,7 +19,8 @@ folder=$(cd "$folder" && pwd) apt=$(cd "$apt" && pwd)
 ln -s usr/lib "$folder/lib" # as on every Debian since 2019; libraries name each other by either path
 : >"$apt/status"
 # the archives that this machine takes its own packages from
-apt-cache madison "${@:1:1}" | awk -F'|' '{ split($3, at, " "); split(at[2], in_, "/"); print "deb", at[1], in_[1], in_[2] }' |
+apt-cache madison "${@:1:1}" |
+    awk -F'|' '{ split($3, at, " "); split(at[2], in_, "/"); print "deb", at[1], in_[1], in_[2] }' |
     sort -u >"$apt/sources.list"
 [ -s "$apt/sources.list" ] || { echo "skipped: apt knows no $1: run 'apt-get update' first"; exit 77; }
 get() {

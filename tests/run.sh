@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test. From a fresh clone, as root or with sudo.
-#   tests/run.sh [release] [asan] [tsan] [check] [valgrind] [cross] [all]      no argument: all, which leaves valgrind out
+#   tests/run.sh [release] [asan] [tsan] [check] [valgrind] [cross] [all]      no argument: all (but not valgrind)
 #     release   optimised, warnings are errors, every test
 #     asan      the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #     tsan      what has threads around it under ThreadSanitizer
-#     check     format, clang, clang-tidy, cppcheck, size and stack, every option left out, shared libraries (tests/check.sh)
+#     check     format, clang, clang-tidy, cppcheck, size and stack, every option left out, shared libraries
+#               (tests/check.sh)
 #     valgrind  one program of each kind under Valgrind's memcheck
 #     cross     other processors under qemu, and chains of them with this one (tests/cross.sh)
 #   KVR_SKIP_INSTALL=1   install nothing        KVR_SKIP_CROSS=1   leave out the stage cross
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
 stages=
 for argument in "${@:-all}"; do
     case $argument in

@@ -68,7 +68,8 @@ static int start_helper(board_process *helper, const boards_config *config, uint
     char profile[1024] = "";
     size_t profile_bytes = 0;
     const char *file = config->emulate ? emulate_file(config->emulate, rank, config->n_boards, &profile_bytes) : NULL;
-    if (file != NULL && profile_bytes < sizeof profile) memcpy(profile, file, profile_bytes); /* the lead's own check tells */
+    /* the lead's own check tells */
+    if (file != NULL && profile_bytes < sizeof profile) memcpy(profile, file, profile_bytes);
     char fd[16], ctx[16], batch[16], window[16], chunk[16], cores[16], chain[16], timeout[32];
     snprintf(fd, sizeof fd, "%d", announce[1]);
     snprintf(ctx, sizeof ctx, "%u", config->ctx_tokens);
@@ -131,7 +132,9 @@ static int start_helper(board_process *helper, const boards_config *config, uint
 
     pid_t lead = getpid();
     pid_t pid = fork();
-    if (pid == 0) become_helper((char *const *)argv, announce[1], errors[1], lead, rank, config->cores_per_board, config->own_group);
+    if (pid == 0)
+        become_helper((char *const *)argv, announce[1], errors[1], lead, rank, config->cores_per_board,
+                      config->own_group);
     int why = errno;
     close_fd(&announce[1]);
     close_fd(&errors[1]);

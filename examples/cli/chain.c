@@ -65,7 +65,8 @@ static int split_addresses(chain *c, const char *list) {
         if (at != NULL) *at++ = '\0';
     }
     const char *twice = named_twice(c);
-    return twice == NULL ? EXIT_OK : say_error("--boards names '%s' twice: start a second 'kvr board' for a second one", twice);
+    return twice == NULL ? EXIT_OK
+                         : say_error("--boards names '%s' twice: start a second 'kvr board' for a second one", twice);
 }
 
 static int start_local(chain *c, const options *opt, uint32_t ctx_tokens) {
@@ -170,7 +171,8 @@ void chain_close(chain *c) {
 }
 
 /* One list of strategies for what is run and what is predicted. */
-typedef char chain_numbers_are_shared[(int)KVR_STRATEGY_CHAIN == (int)KVR_COST_CHAIN && (int)KVR_STRATEGY_TSP == (int)KVR_COST_TSP &&
+typedef char chain_numbers_are_shared[(int)KVR_STRATEGY_CHAIN == (int)KVR_COST_CHAIN &&
+                                              (int)KVR_STRATEGY_TSP == (int)KVR_COST_TSP &&
                                               (int)KVR_STRATEGY_TSP_SKIP == (int)KVR_COST_TSP_SKIP
                                           ? 1
                                           : -1];

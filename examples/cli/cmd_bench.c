@@ -16,26 +16,28 @@
 #include "say.h"
 
 static const command_help HELP = {
-    "bench", "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n       [--depth N,...] [-r N] [-o md|csv|json]",
+    "bench",
+    "-m FILE [--kernels | -p N,... -n N,... --local-boards P,P,... | --boards ADDR,...]\n"
+    "       [--depth N,...] [-r N] [-o md|csv|json]",
     "Measures prompts (pp: until the first token is known) and answers (tg: tokens after one id, by the lead alone).",
-    "With --local-boards each board is held to --board-cores cores, also for P = 1, so that chains of different length\n"
-    "compare. ttft_ms is the median time to the first token of the prompt; with --trace json and csv have bytes_moved,\n"
-    "what went over all links in the last run.\n"
+    "With --local-boards each board is held to --board-cores cores, also for P = 1, so that chains of different "
+    "length compare. ttft_ms is the median time to the first token of the prompt; with --trace json and csv have "
+    "bytes_moved, what went over all links in the last run.\n"
     "planned is what 'kvr plan' says of this board's host and device memory; resident is the most that its process "
-    "had,\n"
-    "with the pages of the model file and what drivers take.\n"
+    "had, with the pages of the model file and what drivers take.\n"
     "--kernels enqueues every operator of a prompt's micro-batch and of a token again and again, on the tensors of "
-    "all\n"
-    "layers in turn, and shows the median time of a call, its calls in a pass, and its share of what small kernels of\n"
-    "kvr's own reach on this device: multiply-adds of floats and of bytes, reading. -p and -n do not matter then."};
+    "all layers in turn, and shows the median time of a call, its calls in a pass, and its share of what small "
+    "kernels of kvr's own reach on this device: multiply-adds of floats and of bytes, reading. -p and -n do not "
+    "matter then."};
 static const option_id ACCEPTS[] = {
-    OPT_MODEL,       OPT_BENCH_PROMPT, OPT_BENCH_GEN,     OPT_BENCH_DEPTH, OPT_BENCH_KERNELS,
-    OPT_REPETITIONS, OPT_NO_WARMUP,    OPT_TRACE,         OPT_OUTPUT,       OPT_CONTEXT,       OPT_DEVICE,      OPT_THREADS,
-    OPT_KV,          OPT_GEMM,         OPT_PRECISION,     OPT_BATCH,       OPT_LOCAL_BOARDS_LIST,
-    OPT_BOARD_CORES, OPT_BOARD_TIMEOUT,      OPT_START_TIMEOUT, OPT_PAPER,
-    OPT_PROFILE,     OPT_RUN_LINK,     OPT_EVEN,          OPT_PROFILES,
-    OPT_EMULATE,     OPT_STRATEGY,     OPT_BOARDS,        OPT_LISTEN_LEAD, OPT_KEY,
-    OPT_ALLOWED,     OPT_INSECURE,     OPT_WIRE_KV, OPT_KV_WINDOW, OPT_CHUNK, OPT_END};
+    OPT_MODEL,       OPT_BENCH_PROMPT,      OPT_BENCH_GEN,   OPT_BENCH_DEPTH,   OPT_BENCH_KERNELS,
+    OPT_REPETITIONS, OPT_NO_WARMUP,         OPT_TRACE,       OPT_OUTPUT,        OPT_CONTEXT,
+    OPT_DEVICE,      OPT_THREADS,           OPT_KV,          OPT_GEMM,          OPT_PRECISION,
+    OPT_BATCH,       OPT_LOCAL_BOARDS_LIST, OPT_BOARD_CORES, OPT_BOARD_TIMEOUT, OPT_START_TIMEOUT,
+    OPT_PAPER,       OPT_PROFILE,           OPT_RUN_LINK,    OPT_EVEN,          OPT_PROFILES,
+    OPT_EMULATE,     OPT_STRATEGY,          OPT_BOARDS,      OPT_LISTEN_LEAD,   OPT_KEY,
+    OPT_ALLOWED,     OPT_INSECURE,          OPT_WIRE_KV,     OPT_KV_WINDOW,     OPT_CHUNK,
+    OPT_END};
 
 enum { CAP_SAMPLES_TEXT = 24 * MEASURE_CAP_SAMPLES + 8 };
 

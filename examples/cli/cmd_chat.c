@@ -19,8 +19,7 @@ static const command_help HELP = {
     "chat", "-m FILE [--system TEXT] [--template NAME] [--stop TEXT] [options]",
     "A conversation: every line of stdin is a message, the answers go to stdout.",
     "/reset forgets the conversation, /stats tells where the time of the last answer went, /quit or the end of the "
-    "input\n"
-    "ends. Ctrl-C ends an answer, and the program between answers. Control tokens in messages are plain text.\n"
+    "input ends. Ctrl-C ends an answer, and the program between answers. Control tokens in messages are plain text.\n"
     "-n is 1024 unless given. Keys of --boards: 'kvr keygen --help'."};
 static const option_id ACCEPTS[] = {
     OPT_MODEL,   OPT_SYSTEM,      OPT_TEMPLATE,       OPT_STOP,          OPT_N,       OPT_CONTEXT,      OPT_DEVICE,

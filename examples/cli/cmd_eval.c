@@ -13,9 +13,8 @@ static const command_help HELP = {
     "eval", "-m FILE --ids A,B,... -n N",
     "Writes one line of logits for every prompt token and every greedy token fed back, then the N greedy ids.",
     "Each line: step, the token fed, the five largest logits, the sum of all logits and of their squares. A chain "
-    "computes\n"
-    "no logits before the last prompt token, so its first line is that step; --from-prefill makes one board do the "
-    "same."};
+    "computes no logits before the last prompt token, so its first line is that step; --from-prefill makes one board "
+    "do the same."};
 static const option_id ACCEPTS[] = {OPT_MODEL,
                                     OPT_IDS,
                                     OPT_N,

@@ -12,7 +12,7 @@ static const command_help HELP = {
     "  cat *.pub > boards.allowed                                        # once; copy it to each board\n"
     "  kvr board -m FILE --key board.key --allowed boards.allowed --listen tcp://*:7000       # on each helper\n"
     "  kvr run -m FILE --key board.key --allowed boards.allowed --boards tcp://10.0.0.2:7000@rpi1 ...\n"
-    "Or one key for all boards: copy board.key itself to each and leave --allowed out. That is shorter, but a board\n"
+    "Or one key for all boards: copy board.key itself to each and leave --allowed out. That is shorter, but a board "
     "that is lost then takes everyone's key with it."};
 static const option_id ACCEPTS[] = {OPT_OPERAND, OPT_KEY_NAME, OPT_END};
 

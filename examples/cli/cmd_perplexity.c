@@ -13,10 +13,8 @@ static const command_help HELP = {
     "perplexity", "-m FILE -f TEXT [-c N] [--chunks N]",
     "Scores a text: exp of the mean negative log-likelihood of its tokens, each given those before it in its chunk.",
     "As llama.cpp does it: the text is cut into chunks of -c tokens, each starts with BOS where the model wants one "
-    "(in "
-    "the\n"
-    "place of its first token), and the tokens of its second half are scored. Prints the running value after each "
-    "chunk."};
+    "(in the place of its first token), and the tokens of its second half are scored. Prints the running value after "
+    "each chunk."};
 static const option_id ACCEPTS[] = {OPT_MODEL, OPT_TEXT_FILE, OPT_CHUNK_TOKENS, OPT_CHUNKS, OPT_DEVICE, OPT_THREADS,
                                     OPT_KV,    OPT_GEMM,      OPT_PRECISION,    OPT_BATCH,  OPT_WIRE_KV, OPT_END};
 

@@ -11,13 +11,14 @@
 
 static const command_help HELP = {
     "plan",
-    "-m FILE [-c CTX] [--boards P]  |  -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]\n"
+    "-m FILE [-c CTX] [--boards P]\n"
+    "       kvr plan -m FILE|NAME --boards NAMES [--link NAMES] [-p N,...] [--search -o FILE]\n"
     "       kvr plan -m FILE --measure -o FILE [-t N]",
-    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names of\n"
-    "their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
+    "Shows, to the byte, what a session will take. Nothing is taken and no weight is read. For boards by the names "
+    "of their profiles: predicts the time to the first token, finds the best partition and the boards worth using.",
     "Regions 'mapped' (the file, shared with other processes) and 'driver' (an estimate) are not part of the exact "
-    "total.\nA prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, "
-    "too."};
+    "total.\n"
+    "A prediction is as good as the profiles: text files that name their sources; -m takes a shape from there, too."};
 static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOARDS, OPT_DEVICE,      OPT_THREADS,
                                     OPT_KV,          OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,       OPT_LINK,
                                     OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,      OPT_TABLE,       OPT_TABLE_OUT,
@@ -56,8 +57,8 @@ static int take_number(options *opt) {
     if (opt->boards == NULL) return EXIT_OK;
     const unsigned long n = strlen(opt->boards) > 4 ? 0 : strtoul(opt->boards, NULL, 10);
     if (n < 1 || n > KVR_MAX_BOARDS)
-        return say_usage("plan", "--boards wants a number from 1 to %u, or names of profiles, not '%.60s'", KVR_MAX_BOARDS,
-                         opt->boards);
+        return say_usage("plan", "--boards wants a number from 1 to %u, or names of profiles, not '%.60s'",
+                         KVR_MAX_BOARDS, opt->boards);
     opt->max_boards = (uint32_t)n;
     return EXIT_OK;
 }
@@ -71,7 +72,8 @@ int cmd_plan(int argc, char **argv) {
     if (opt.measure) return calibrate(&opt);
     if (forecast_wanted(&opt)) return forecast(&opt);
     if (opt.search || opt.table != NULL)
-        return say_usage("plan", "a table is about boards by profile: use --boards NAMES, as in --boards 3xrpi5,rk3588");
+        return say_usage("plan",
+                         "a table is about boards by profile: use --boards NAMES, as in --boards 3xrpi5,rk3588");
     code = take_number(&opt);
     if (code != EXIT_OK) return code;
     engine e = {0};
@@ -88,7 +90,8 @@ int cmd_plan(int argc, char **argv) {
             printf("\nlargest frame on the wire: %llu bytes (%u tokens of a layer)\n",
                    (unsigned long long)plan->frame_bytes, plan->frame_tokens);
             if (engine_link_bytes(plan) > 0)
-                printf("libzmq beside it, all queues full (estimate): %.2f MiB\n", (double)engine_link_bytes(plan) / 1048576.0);
+                printf("libzmq beside it, all queues full (estimate): %.2f MiB\n",
+                       (double)engine_link_bytes(plan) / 1048576.0);
             print_even_partition(plan->ctx_tokens, plan->max_boards);
         }
     }

@@ -6,8 +6,8 @@
 
 static const command_help HELP = {
     "tune", "[-d opencl:P.D] [-t N]",
-    "Measures, on the device at hand, CLBlast's and kvr's own products with several parameters, and keeps the fastest in a\n"
-    "small text file that every later command finds by device and driver. Takes a minute or a few.",
+    "Measures, on the device at hand, CLBlast's and kvr's own products with several parameters, and keeps the "
+    "fastest in a small text file that every later command finds by device and driver. Takes a minute or a few.",
     "What is measured: 256 rows of activations x weights of 2048 columns and 256 (narrow) or 2048 (wide) rows."};
 static const option_id ACCEPTS[] = {OPT_DEVICE, OPT_THREADS, OPT_END};
 
@@ -183,14 +183,16 @@ static int tune(tuner *u, const kvr_opencl_info *device) {
     memcpy(best->driver, device->driver_version, sizeof best->driver);
     printf("device %s (%s, driver %s)\n", device->name, device->platform_name, device->driver_version);
     try_values(u, "CLBlast's parameters (set)", &CLBLAST, &best->clblast_set, NULL, sets, 4);
-    try_values(u, "own product in floats (rows x columns of a tile)", &FLOATS, &best->tile_rows, &best->tile_vecs, tiles, 8);
+    try_values(u, "own product in floats (rows x columns of a tile)", &FLOATS, &best->tile_rows, &best->tile_vecs,
+               tiles, 8);
     try_values(u, "columns of a weight dequantised at a time", &FLOATS, &best->panel_k, NULL, panels, 3);
     try_values(u, "own product of 8 bit weights (rows of a tile)", &INTEGERS, &best->dot_rows, NULL, dots, 5);
     decide(u, "narrow weights, floats", &FLOATS, NARROW, &best->narrow_float);
     decide(u, "wide weights, floats", &FLOATS, WIDE, &best->wide_float);
     decide(u, "narrow weights, 8 bits", &INTEGERS, NARROW, &best->narrow_int);
     decide(u, "wide weights, 8 bits", &INTEGERS, WIDE, &best->wide_int);
-    if (u->failed) return say_error("a product failed in every form on this device; nothing was kept, try -d with another");
+    if (u->failed)
+        return say_error("a product failed in every form on this device; nothing was kept, try -d with another");
     const int code = tuning_file_save(path, best);
     if (code == EXIT_OK) printf("kept in %s\n", path);
     return code;
@@ -229,7 +231,8 @@ static int run(const options *opt) {
 #else
 static int run(const options *opt) {
     (void)opt;
-    return say_error("this kvr was built without OpenCL, so there is nothing to tune; build it with -DKVR_WITH_OPENCL=ON");
+    return say_error(
+        "this kvr was built without OpenCL, so there is nothing to tune; build it with -DKVR_WITH_OPENCL=ON");
 }
 #endif
 

@@ -92,7 +92,8 @@ static int use_opencl(device *dev, const char *place, const device_choice *choic
     if (kvr_opencl_open(dev->memory, kvr_opencl_bytes(), &config, port, &dev->opencl, &error) != KVR_OK) {
         char what[192];
         const char *space = limits_space();
-        snprintf(what, sizeof what, "cannot use OpenCL (%s)", space != NULL ? space : "'kvr devices' lists what there is");
+        snprintf(what, sizeof what, "cannot use OpenCL (%s)",
+                 space != NULL ? space : "'kvr devices' lists what there is");
         return say_kvr_error(what, &error);
     }
     kvr_opencl_info info;

@@ -11,8 +11,8 @@
 typedef struct device device;
 
 typedef struct device_choice {
-    const char *name;   /* "reference", "opencl", "opencl:P.D" or NULL for the default (OpenCL where there is a device, else
-                          * the reference with a note) */
+    const char *name;   /* "reference", "opencl", "opencl:P.D" or NULL for the default (OpenCL where there is a device,
+                          * else the reference with a note) */
     uint32_t n_cores;   /* CPU cores of an OpenCL CPU device, 0 = all; holds this process to as many */
     uint32_t gemm;      /* kvr_opencl_gemm */
     uint32_t precision; /* kvr_opencl_precision */

@@ -44,9 +44,10 @@ int engine_open_model(engine *e, const char *path) {
     if (kvr_model_open(e->model_memory, (size_t)info.state_bytes, e->file, e->file_bytes, &e->model, &error) != KVR_OK)
         return say_kvr_error(path, &error);
     if (info.unknown_pre)
-        say_note("%s: this version does not know its pre-tokenizer '%s' and cuts texts by the default rule: some token ids "
-                 "will differ from the model's own",
-                 path, info.vocab_pre);
+        say_note(
+            "%s: this version does not know its pre-tokenizer '%s' and cuts texts by the default rule: some token ids "
+            "will differ from the model's own",
+            path, info.vocab_pre);
     return EXIT_OK;
 }
 

@@ -46,26 +46,26 @@ const char *const OPTIONS_PRECISION[3] = {"fast", "exact", "integer"};
 static const option_row TABLE[] = {
     {OPT_MODEL, 'm', "model", "FILE", VALUE_TEXT, AT(model), 0, 0, "model file (GGUF)"},
     {OPT_DEVICE, 'd', "device", "NAME", VALUE_TEXT, AT(device), 0, 0,
-     "reference, opencl, or opencl:PLATFORM.DEVICE as listed by 'kvr devices'\n(default: opencl where there is a "
+     "reference, opencl, or opencl:PLATFORM.DEVICE as listed by 'kvr devices' (default: opencl where there is a "
      "device)"},
     {OPT_CONTEXT, 'c', "ctx", "N", VALUE_U32, AT(ctx_tokens), 1, MAX_TOKENS,
-     "context in tokens: prompt and answer together\n(default: what the model was trained with, at most 4096, or what "
+     "context in tokens: prompt and answer together (default: what the model was trained with, at most 4096, or what "
      "is needed)"},
     {OPT_THREADS, 't', "threads", "N", VALUE_U32, AT(threads), 0, 4096,
      "CPU cores an OpenCL CPU device may use (default 0: all)"},
     {OPT_KV_WINDOW, 0, "kv-window", "W", VALUE_U32, AT(kv_window), 1, 4096,
      "helpers keep keys and values of W layers at a time, for boards with little memory (default: all layers)"},
     {OPT_CHUNK, 0, "chunk", "N", VALUE_U32, AT(chunk), 1, MAX_TOKENS,
-     "most tokens of a prompt that one board of a chain computes (default: the context). Less costs less memory, much less\n"
-     "where layers have a sliding window"},
+     "most tokens of a prompt that one board of a chain computes (default: the context). Less costs less memory, much "
+     "less where layers have a sliding window"},
     {OPT_WIRE_KV, 0, "wire-kv", "TYPE", VALUE_WIRE_KV, AT(wire_kv), 0, 0,
-     "type of keys and values on the way to other boards: f16, f32 (as cached: the default), or q8_0 with about half the\n"
-     "bytes of f16; then every board rounds to 8 bits what it caches, also one alone. All boards must agree"},
+     "type of keys and values on the way to other boards: f16, f32 (as cached: the default), or q8_0 with about half "
+     "the bytes of f16; then every board rounds to 8 bits what it caches, also one alone. All boards must agree"},
     {OPT_KV, 0, "kv", "TYPE", VALUE_KV, AT(kv_dtype), 0, 0, "type of cached keys and values: f16 or f32 (default f16)"},
     {OPT_GEMM, 0, "gemm", "NAME", VALUE_GEMM, AT(gemm), 0, 0,
      "dense products of OpenCL: auto, clblast or own (default auto: own on CPUs, else clblast)"},
     {OPT_PRECISION, 0, "precision", "NAME", VALUE_PRECISION, AT(precision), 0, 0,
-     "fast: quantised weights times 8 bit activations, 16 bit weights of prompts in bfloat16, where\nthe device has an "
+     "fast: quantised weights times 8 bit activations, 16 bit weights of prompts in bfloat16, where the device has an "
      "instruction for it (default); exact: all products in floats; integer: as fast, on any device"},
     {OPT_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 4096, "tokens per operator call (default 256)"},
     {OPT_BOARD_TIMEOUT, 0, "board-timeout", "SEC", VALUE_REAL, AT(board_timeout_s), 0.001, 86400,
@@ -83,17 +83,17 @@ static const option_row TABLE[] = {
     {OPT_LOCAL_BOARDS_LIST, 0, "local-boards", "P,P,...", VALUE_LIST, AT(local_boards_list), 1, KVR_MAX_BOARDS,
      "measure chains of P boards on this machine, one after the other"},
     {OPT_PLAN_BOARDS, 0, "boards", "P|NAMES", VALUE_TEXT, AT(boards), 0, 0,
-     "memory of one board of a chain of P (default 1); or the profiles of the boards, the lead last,\nas in "
-     "3xrpi5,rk3588: "
-     "predicts instead"},
+     "memory of one board of a chain of P (default 1); or the profiles of the boards, the lead last, as in "
+     "3xrpi5,rk3588: predicts instead"},
     {OPT_BOARDS, 0, "boards", "ADDR,ADDR", VALUE_TEXT, AT(boards), 0, 0,
      "helpers that are running elsewhere ('kvr board'), in chain order; this board is the last"},
     {OPT_BOARD_CORES, 0, "board-cores", "N", VALUE_U32, AT(board_cores), 1, 4096,
      "CPU cores of each local board (default 1)"},
     {OPT_PARTITION, 0, "partition", "A,B,...", VALUE_LIST, AT(partition), 1, MAX_TOKENS,
-     "prompt tokens of each board, this one last (default: by what the boards measured, and only those\nworth using; see --even)"},
+     "prompt tokens of each board, this one last (default: by what the boards measured, and only those worth using; "
+     "see --even)"},
     {OPT_STRATEGY, 0, "strategy", "NAME", VALUE_STRATEGY, AT(strategy), 0, 0,
-     "how boards share the prompt: chain, single (the lead alone), or for comparison tsp (all keys and values to all\n"
+     "how boards share the prompt: chain, single (the lead alone), or for comparison tsp (all keys and values to all "
      "boards layer by layer, masked products too) or tsp-skip (without those); the answer is the same (default chain)"},
     {OPT_START_TIMEOUT, 0, "start-timeout", "SEC", VALUE_REAL, AT(start_timeout_s), 0, 86400,
      "how long local helpers may take to come up (default 60)"},
@@ -112,8 +112,8 @@ static const option_row TABLE[] = {
     {OPT_TIMELINE, 0, "timeline", "FILE", VALUE_TEXT, AT(timeline), 0, 0,
      "draw what every board did (plan: will do) when (SVG)"},
     {OPT_EMULATE, 0, "emulate", "FILE[,FILE]", VALUE_TEXT, AT(emulate), 0, 0,
-     "compute nothing, take the time that a board's profile says (one for all boards, or one each):\n"
-     "frames and links are real, the answer means nothing"},
+     "compute nothing, take the time that a board's profile says (one for all boards, or one each): frames and links "
+     "are real, the answer means nothing"},
     {OPT_TEMP, 0, "temp", "X", VALUE_REAL, AT(temperature), 0, 10, "temperature; 0 is greedy (default 0)"},
     {OPT_TOP_K, 0, "top-k", "N", VALUE_U32, AT(top_k), 0, 1e6, "keep the N likeliest; 0 is all (default 0)"},
     {OPT_TOP_P, 0, "top-p", "X", VALUE_REAL, AT(top_p), 0, 1,
@@ -130,8 +130,8 @@ static const option_row TABLE[] = {
      "texts of control tokens (\"<s>\") become their ids; only for text you trust"},
     {OPT_SYSTEM, 0, "system", "TEXT", VALUE_TEXT, AT(system), 0, 0, "what the model is told before the conversation"},
     {OPT_TEMPLATE, 0, "template", "NAME", VALUE_TEXT, AT(chat_template), 0, 0,
-     "how conversations are written: chatml, llama2, llama3, mistral, gemma, phi3, zephyr, falcon, deepseek,\nplain, ... "
-     "(default: as the file's template says)"},
+     "how conversations are written: chatml, llama2, llama3, mistral, gemma, phi3, zephyr, falcon, deepseek, plain, "
+     "... (default: as the file's template says)"},
     {OPT_STOP, 0, "stop", "TEXT", VALUE_TEXT, AT(stop), 0, 0, "text that ends an answer and is not part of it"},
     {OPT_GREEDY_ONLY, 0, "greedy-only", NULL, VALUE_FLAG, AT(greedy_only), 0, 0, "print only the line of greedy ids"},
     {OPT_FROM_PREFILL, 0, "from-prefill", NULL, VALUE_FLAG, AT(from_prefill), 0, 0,
@@ -143,7 +143,7 @@ static const option_row TABLE[] = {
     {OPT_BENCH_GEN, 'n', "n-gen", "N,...", VALUE_LIST, AT(bench_gen), 0, MAX_TOKENS,
      "answer lengths to measure; 0 is none (default 128)"},
     {OPT_BENCH_DEPTH, 0, "depth", "N,...", VALUE_LIST, AT(bench_depth), 0, MAX_TOKENS,
-     "measure behind so many tokens that are cached already\n(default 0; --kernels: attention at 0,1024,4096)"},
+     "measure behind so many tokens that are cached already (default 0; --kernels: attention at 0,1024,4096)"},
     {OPT_BENCH_KERNELS, 0, "kernels", NULL, VALUE_FLAG, AT(kernels), 0, 0,
      "measure each operator by itself, on the model's shapes"},
     {OPT_REPETITIONS, 'r', "repetitions", "N", VALUE_U32, AT(repetitions), 1, 1000, "runs of each test (default 5)"},
@@ -162,7 +162,7 @@ static const option_row TABLE[] = {
     {OPT_TABLE_OUT, 'o', "output", "FILE", VALUE_TEXT, AT(table_out), 0, 0,
      "where --search and --measure write (default: stdout)"},
     {OPT_PROFILE, 0, "profile", "NAME,...", VALUE_TEXT, AT(profile), 0, 0,
-     "cut the prompt by what the boards can do, and leave out those that do not help: profiles\n('kvr plan --measure' "
+     "cut the prompt by what the boards can do, and leave out those that do not help: profiles ('kvr plan --measure' "
      "writes them), one for all boards or one for each, this one last"},
     {OPT_RUN_LINK, 0, "link", "NAME,...", VALUE_TEXT, AT(link), 0, 0,
      "with --profile: what the boards send through (default: loopback for --local-boards, else 1gbit)"},
@@ -181,8 +181,7 @@ static const option_row TABLE[] = {
      "lengths of the chain (default 2,4,8)"},
     {OPT_PAPER_PROMPT, 'p', "n-prompt", "N,...", VALUE_LIST, AT(plan_prompt), 4, MAX_TOKENS / 2,
      "prompt lengths (default 1024,2048,4096,8192,16384)"},
-    {OPT_PAPER_BOARD, 0, "board", "NAME", VALUE_TEXT, AT(paper_board), 0, 0,
-     "profile of all boards (default a100)"},
+    {OPT_PAPER_BOARD, 0, "board", "NAME", VALUE_TEXT, AT(paper_board), 0, 0, "profile of all boards (default a100)"},
     {OPT_PAPER_BATCH, 0, "batch", "N", VALUE_U32, AT(batch_tokens), 1, 1048576,
      "tokens per operator call (default: a chunk at once)"},
     {OPT_PAPER_RUNS, 0, "runs", "FILE", VALUE_TEXT, AT(paper_runs), 0, 0,
@@ -338,27 +337,49 @@ bad:
 
 /* --- help ----------------------------------------------------------------------------------------------------- */
 
+#define HELP_FROM 33  /* column where an option's text begins */
+#define HELP_UPTO 120 /* and the one that it does not pass */
+
+/* Words, in lines that fit behind `from` columns. A line that the text ends itself is kept as it is where it fits. */
+static void print_wrapped(const char *text, int from) {
+    const size_t room = (size_t)(HELP_UPTO - from);
+    for (;;) {
+        const size_t line = strcspn(text, "\n");
+        size_t n = line;
+        if (n > room) {
+            n = room;
+            while (n > 0 && text[n] != ' ') n--;
+            if (n == 0) n = strcspn(text, " \n"); /* a word that fits nowhere */
+        }
+        printf("%.*s\n", (int)n, text);
+        text += n;
+        if (*text == '\0') return;
+        text++; /* the blank or the end of line */
+        if (from > 0) printf("%*s", from, "");
+    }
+}
+
 static void print_row(const option_row *row) {
     char left[48];
     char letter[5] = "    ";
     if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->value ? " " : "", row->value ? row->value : "");
     printf("  %-30s ", left);
-    for (const char *at = row->help; *at; at++) {
-        putchar(*at);
-        if (*at == '\n') printf("%33s", "");
-    }
-    putchar('\n');
+    print_wrapped(row->help, HELP_FROM);
 }
 
 static void print_help(const command_help *help, const option_id *accepts) {
-    printf("usage: kvr %s %s\n\n%s\n\noptions:\n", help->name, help->synopsis, help->summary);
+    printf("usage: kvr %s %s\n\n", help->name, help->synopsis);
+    print_wrapped(help->summary, 0);
+    printf("\noptions:\n");
     for (; *accepts != OPT_END; accepts++) {
         const option_row *row = row_of(*accepts);
         if (row != NULL) print_row(row);
     }
     printf("  %-30s this text\n", "-h, --help");
-    if (help->notes != NULL) printf("\n%s\n", help->notes);
+    if (help->notes == NULL) return;
+    putchar('\n');
+    print_wrapped(help->notes, 0);
 }
 
 /* --- getopt_long ---------------------------------------------------------------------------------------------- */

@@ -12,15 +12,18 @@
 #include "say.h"
 
 static const command_help HELP = {
-    "bench --paper", "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME] [--runs FILE] [-o md|csv|json]",
+    "bench --paper",
+    "[--models NAMES] [--link NAMES] [--boards P,...] [-p N,...] [--board NAME]\n"
+    "       [--runs FILE] [-o md|csv|json]",
     "Predicts the time to the first token by the paper's strategies: nothing is run. Profiles say what is assumed.",
     "All times in ms. TSP: even cut, ring all-gather of K and V in every layer, the full square of products.\n"
-    "TSP-skip: the same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and\n"
-    "boards. KVR-P: cut interpolated between searches at 3/4 and 3/2 of the length. bound: no cut can be faster (least\n"
-    "work divided perfectly, links free). lost: what an unsteady link costs KVR-S and TSP against the same link steady\n"
-    "(means of 16 seeds). ran: rows that chains of emulated boards were run for, by which time, and the larger of both\n"
-    "deviations from the prediction. csv and json also have the bytes moved, the network's shares, and overlap: KVR-S if\n"
-    "all attention could be done while a board waits for keys and values, an upper bound of what that would give."};
+    "TSP-skip: the same without keys after a rank's chunk. KVR-E: chain, even cut. KVR-S: chain, searched cut and "
+    "boards. KVR-P: cut interpolated between searches at 3/4 and 3/2 of the length. bound: no cut can be faster "
+    "(least work divided perfectly, links free). lost: what an unsteady link costs KVR-S and TSP against the same "
+    "link steady (means of 16 seeds). ran: rows that chains of emulated boards were run for, by which time, and the "
+    "larger of both deviations from the prediction. csv and json also have the bytes moved, the network's shares, "
+    "and overlap: KVR-S if all attention could be done while a board waits for keys and values, an upper bound of "
+    "what that would give."};
 static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPER_LINK,  OPT_PAPER_BOARDS,
                                     OPT_PAPER_PROMPT, OPT_PAPER_BOARD,  OPT_PAPER_BATCH, OPT_PROFILES,
                                     OPT_PAPER_RUNS,

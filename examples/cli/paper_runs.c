@@ -1,20 +1,38 @@
 #include "paper_runs.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "say.h"
 
 #define FIRST_LINE "kvr-runs 1"
+#define MOST_MS 1e12
+
+static int whole_of(const char *word, uint64_t most, uint64_t *out) {
+    char *end = NULL;
+    errno = 0;
+    if (*word < '0' || *word > '9') return 0; /* strtoull would take a sign */
+    *out = strtoull(word, &end, 10);
+    return errno == 0 && *end == '\0' && *out <= most;
+}
 
 /* 0: not a run. */
 static int run_of(const char *line, paper_run *out) {
-    int end = 0;
-    const int n = sscanf(line, "run %63s %63s %" SCNu32 " %" SCNu32 " %15s %lf %" SCNu64 " %n", out->model, out->link,
-                         &out->n_boards, &out->n_tokens, out->strategy, &out->ttft_ms, &out->bytes_moved, &end);
-    return n == 7 && line[end] == '\0' && out->ttft_ms > 0;
+    char boards[24], tokens[24], ms[32], bytes[24];
+    uint64_t n_boards = 0, n_tokens = 0;
+    int at = 0;
+    const int n = sscanf(line, "run %63s %63s %23s %23s %15s %31s %23s %n", out->model, out->link, boards, tokens,
+                         out->strategy, ms, bytes, &at);
+    if (n != 7 || line[at] != '\0') return 0;
+    char *end = NULL;
+    out->ttft_ms = strtod(ms, &end);
+    if (*end != '\0' || !(out->ttft_ms > 0 && out->ttft_ms < MOST_MS)) return 0;
+    if (!whole_of(boards, UINT32_MAX, &n_boards) || !whole_of(tokens, UINT32_MAX, &n_tokens)) return 0;
+    out->n_boards = (uint32_t)n_boards;
+    out->n_tokens = (uint32_t)n_tokens;
+    return whole_of(bytes, UINT64_MAX, &out->bytes_moved);
 }
 
 static int read_lines(FILE *file, paper_runs *runs, const char *path, const char *board) {

@@ -1,5 +1,6 @@
 /*
- * paper_runs.h - chains of emulated boards that were run, as tests/bench/paper.sh writes them, to stand beside predictions:
+ * paper_runs.h - chains of emulated boards that were run, as tests/bench/paper.sh writes them, to stand beside
+ * predictions:
  *
  *   kvr-runs 1
  *   # remarks

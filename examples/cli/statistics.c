@@ -55,7 +55,8 @@ void statistics_print(const chain *c, const kvr_prompt *prompt) {
     if (c->plans && stats.n_boards < c->n_boards) fprintf(stderr, " of %u", c->n_boards);
     char partition[CAP_PARTITION];
     statistics_partition(c, partition, sizeof partition);
-    fprintf(stderr, ", partition %s, %s, %s\n", partition, chain_strategy_name(stats.n_boards, prompt->strategy), device_name(c->e.dev));
+    fprintf(stderr, ", partition %s, %s, %s\n", partition, chain_strategy_name(stats.n_boards, prompt->strategy),
+            device_name(c->e.dev));
     if (stats.n_boards < 2) return;
     fprintf(stderr, "chain    connect %.1f ms, computed %.1f ms, waited for the prefix %.1f ms, for sending %.1f ms\n",
             ms(stats.connect_us), ms(stats.compute_us), ms(stats.wait_prefix_us), ms(stats.wait_send_us));

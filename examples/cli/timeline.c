@@ -64,7 +64,7 @@ static int close_file(FILE *file, const char *path) {
     return EXIT_OK;
 }
 
-/* --- Chrome's trace format (Trace Event Format, "complete events"; Perfetto opens it) ------------------------------ */
+/* --- Chrome's trace format (Trace Event Format, "complete events"; Perfetto opens it) ----------------------------- */
 
 int timeline_write_trace(const timeline *v, const char *path) {
     FILE *file = NULL;
@@ -74,27 +74,30 @@ int timeline_write_trace(const timeline *v, const char *path) {
     fprintf(file, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
     for (uint32_t r = 0; r < v->n_boards; r++) {
         const kvr_trace_board *b = &v->boards[r];
-        fprintf(file,
-                "{\"ph\": \"M\", \"name\": \"process_name\", \"pid\": %u, \"args\": {\"name\": \"board %u, tokens %u to "
-                "%u\"}},\n",
-                r, r, b->first, b->first + b->tokens - 1);
-        fprintf(file,
-                "{\"ph\": \"M\", \"name\": \"process_sort_index\", \"pid\": %u, \"args\": {\"sort_index\": %u}},\n"
-                "{\"ph\": \"M\", \"name\": \"process_labels\", \"pid\": %u, \"args\": {\"labels\": \"clock within %llu us, "
-                "%u spans lost%s\"}},\n"
-                "{\"ph\": \"M\", \"name\": \"thread_name\", \"pid\": %u, \"tid\": 0, \"args\": {\"name\": \"device\"}},\n"
-                "{\"ph\": \"M\", \"name\": \"thread_name\", \"pid\": %u, \"tid\": 1, \"args\": {\"name\": \"link in\"}},\n",
-                r, r, r, (unsigned long long)b->clock_error_us, b->n_lost, b->known ? "" : ", told nothing", r, r);
+        fprintf(
+            file,
+            "{\"ph\": \"M\", \"name\": \"process_name\", \"pid\": %u, \"args\": {\"name\": \"board %u, tokens %u to "
+            "%u\"}},\n",
+            r, r, b->first, b->first + b->tokens - 1);
+        fprintf(
+            file,
+            "{\"ph\": \"M\", \"name\": \"process_sort_index\", \"pid\": %u, \"args\": {\"sort_index\": %u}},\n"
+            "{\"ph\": \"M\", \"name\": \"process_labels\", \"pid\": %u, \"args\": {\"labels\": \"clock within %llu us, "
+            "%u spans lost%s\"}},\n"
+            "{\"ph\": \"M\", \"name\": \"thread_name\", \"pid\": %u, \"tid\": 0, \"args\": {\"name\": \"device\"}},\n"
+            "{\"ph\": \"M\", \"name\": \"thread_name\", \"pid\": %u, \"tid\": 1, \"args\": {\"name\": \"link in\"}},\n",
+            r, r, r, (unsigned long long)b->clock_error_us, b->n_lost, b->known ? "" : ", told nothing", r, r);
     }
     for (uint32_t i = 0; i < v->n_spans; i++) {
         const kvr_span *s = &v->spans[i];
         char name[48];
         const uint64_t from = since(v, s->from_us), to = since(v, s->to_us);
-        fprintf(file,
-                "{\"ph\": \"X\", \"name\": \"%s\", \"cat\": \"%s\", \"pid\": %u, \"tid\": %d, \"ts\": %llu, \"dur\": %llu, "
-                "\"args\": {\"layer\": %u, \"bytes\": %u}},\n",
-                what(v, s, name, sizeof name), kvr_span_kind_name((kvr_span_kind)s->kind), s->rank, is_link(s),
-                (unsigned long long)from, (unsigned long long)(to - from), s->layer, s->bytes);
+        fprintf(
+            file,
+            "{\"ph\": \"X\", \"name\": \"%s\", \"cat\": \"%s\", \"pid\": %u, \"tid\": %d, \"ts\": %llu, \"dur\": %llu, "
+            "\"args\": {\"layer\": %u, \"bytes\": %u}},\n",
+            what(v, s, name, sizeof name), kvr_span_kind_name((kvr_span_kind)s->kind), s->rank, is_link(s),
+            (unsigned long long)from, (unsigned long long)(to - from), s->layer, s->bytes);
     }
     fprintf(file,
             "{\"ph\": \"i\", \"s\": \"g\", \"name\": \"first token\", \"pid\": %u, \"tid\": 0, \"ts\": %llu}\n]}\n",
@@ -107,8 +110,11 @@ int timeline_write_trace(const timeline *v, const char *path) {
 enum { LEFT = 150, PLOT = 1040, RIGHT = 170, TOP = 76, LANE = 58, DEVICE_H = 26, LINK_H = 10, BOTTOM = 64 };
 
 /* Two shades each, so that neighbouring layers are told apart. */
-static const char *const COLOURS[KVR_SPAN_KINDS][2] = {
-    {"#2f7d5b", "#58a583"}, {"#d9534f", "#e58783"}, {"#e0a030", "#ebc174"}, {"#3b6fb6", "#7ba3d8"}, {"#b8b8b8", "#b8b8b8"}};
+static const char *const COLOURS[KVR_SPAN_KINDS][2] = {{"#2f7d5b", "#58a583"},
+                                                       {"#d9534f", "#e58783"},
+                                                       {"#e0a030", "#ebc174"},
+                                                       {"#3b6fb6", "#7ba3d8"},
+                                                       {"#b8b8b8", "#b8b8b8"}};
 static const char *const MEANINGS[KVR_SPAN_KINDS] = {
     "compute: the device works on a layer", "wait_prefix: idle until keys and values come",
     "wait_send: idle until the last ones have left", "transfer: from the board before, sent to received",
@@ -134,13 +140,14 @@ static void draw_head(FILE *file, const timeline *v) {
         prefix_us += v->sum_us[r][KVR_SPAN_WAIT_PREFIX];
         send_us += v->sum_us[r][KVR_SPAN_WAIT_SEND];
     }
-    fprintf(file, "<text x=\"%d\" y=\"24\" class=\"title\">%u tokens on %u board%s, partition ", 12, v->n_tokens, v->n_boards,
-            v->n_boards == 1 ? "" : "s");
+    fprintf(file, "<text x=\"%d\" y=\"24\" class=\"title\">%u tokens on %u board%s, partition ", 12, v->n_tokens,
+            v->n_boards, v->n_boards == 1 ? "" : "s");
     for (uint32_t r = 0; r < v->n_boards; r++) fprintf(file, "%s%u", r ? "," : "", v->boards[r].tokens);
     fprintf(file, ": first token%s after %.1f ms</text>\n", v->is_predicted ? " predicted" : "",
             (double)v->ttft_us / 1000.0);
     fprintf(file,
-            "<text x=\"%d\" y=\"46\">%u layers; keys and values moved %.2f MB; boards together waited %.1f ms for the prefix, "
+            "<text x=\"%d\" y=\"46\">%u layers; keys and values moved %.2f MB; boards together waited %.1f ms for the "
+            "prefix, "
             "%.1f ms for sending</text>\n",
             12, v->n_layers, (double)bytes / 1e6, (double)prefix_us / 1000.0, (double)send_us / 1000.0);
 }
@@ -153,7 +160,8 @@ static void draw_axis(FILE *file, const timeline *v, int bottom) {
         fprintf(file, "<text x=\"%.1f\" y=\"%d\" class=\"tick\">%g ms</text>\n", x, TOP - 10, (double)at / 1000.0);
     }
     const double x = LEFT + (double)PLOT * (double)v->ttft_us / (double)whole;
-    fprintf(file, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"first\"><title>first token</title></line>\n", x,
+    fprintf(file,
+            "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"first\"><title>first token</title></line>\n", x,
             TOP - 6, x, bottom);
 }
 
@@ -169,7 +177,8 @@ static void draw_lane(FILE *file, const timeline *v, uint32_t rank) {
     fprintf(file, "<text x=\"%d\" y=\"%d\" class=\"small\">compute %.1f ms, %.0f %%</text>", LEFT + PLOT + 10, y + 12,
             (double)v->sum_us[rank][KVR_SPAN_COMPUTE] / 1000.0, percent(v->sum_us[rank][KVR_SPAN_COMPUTE], v->ttft_us));
     fprintf(file, "<text x=\"%d\" y=\"%d\" class=\"small\">waits %.1f + %.1f ms</text>", LEFT + PLOT + 10, y + 25,
-            (double)v->sum_us[rank][KVR_SPAN_WAIT_PREFIX] / 1000.0, (double)v->sum_us[rank][KVR_SPAN_WAIT_SEND] / 1000.0);
+            (double)v->sum_us[rank][KVR_SPAN_WAIT_PREFIX] / 1000.0,
+            (double)v->sum_us[rank][KVR_SPAN_WAIT_SEND] / 1000.0);
     fprintf(file, "<text x=\"%d\" y=\"%d\" class=\"small\">in %.2f MB%s</text>\n", LEFT + PLOT + 10, y + 38,
             (double)v->bytes[rank] / 1e6, b->n_lost ? ", spans lost" : "");
 }
@@ -181,8 +190,8 @@ static void draw_span(FILE *file, const timeline *v, const kvr_span *s) {
     const int y = TOP + s->rank * LANE + (is_link(s) ? DEVICE_H + 4 : 0);
     char name[48];
     if (width < 0.5) width = 0.5; /* still to be seen */
-    fprintf(file, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>%s, %.3f ms from %.3f ms", x, y,
-            width, is_link(s) ? LINK_H : DEVICE_H, COLOURS[s->kind][s->layer & 1u], what(v, s, name, sizeof name),
+    fprintf(file, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>%s, %.3f ms from %.3f ms",
+            x, y, width, is_link(s) ? LINK_H : DEVICE_H, COLOURS[s->kind][s->layer & 1u], what(v, s, name, sizeof name),
             (double)(s->to_us - s->from_us) / 1000.0, (double)since(v, s->from_us) / 1000.0);
     if (s->bytes > 0) fprintf(file, ", %u bytes", s->bytes);
     fprintf(file, "</title></rect>\n");

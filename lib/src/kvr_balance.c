@@ -56,9 +56,9 @@ static int all_speeds_known(const kvr_session *s, const uint32_t *boards, uint32
 }
 
 /*
- * What each board sends through: its measured path to the lead, also where the next board is another helper. All that comes
- * in to a helper on a slow port has to leave through that port again, and more, so the slow port counts where it is the
- * limit. The path of a board that came later is taken for the slowest.
+ * What each board sends through: its measured path to the lead, also where the next board is another helper. All that
+ * comes in to a helper on a slow port has to leave through that port again, and more, so the slow port counts where it
+ * is the limit. The path of a board that came later is taken for the slowest.
  */
 static int find_paths(const kvr_session *s, const uint32_t *boards, uint32_t n, const room *m) {
     const kvri_peer *peers = s->chain.peers;
@@ -83,7 +83,8 @@ static int find_paths(const kvr_session *s, const uint32_t *boards, uint32_t n, 
 
 /* --- the cut ------------------------------------------------------------------------------------------------- */
 
-/* The plan minds no board's limits; they are met by moving tokens to others. 0: they do not hold the prompt like this. */
+/* The plan minds no board's limits; they are met by moving tokens to others. 0: they do not hold the prompt like
+ * this. */
 static int respect_limits(const kvr_session *s, const uint32_t *boards, uint32_t n, uint32_t *sizes) {
     uint32_t weights[KVR_MAX_BOARDS], limits[KVR_MAX_BOARDS], shared[KVR_MAX_BOARDS];
     uint32_t used = 0, end = 0;
@@ -101,15 +102,16 @@ static int respect_limits(const kvr_session *s, const uint32_t *boards, uint32_t
         if (!fits) sizes[i] = shared[k];
         k++;
         end += sizes[i];
-        if (i < n && (end > s->chain.peers[boards[i]].hello.ctx_tokens || s->chain.peers[boards[i]].hello.max_boards < used))
+        if (i < n &&
+            (end > s->chain.peers[boards[i]].hello.ctx_tokens || s->chain.peers[boards[i]].hello.max_boards < used))
             return 0;
     }
     return 1;
 }
 
 /* Predicts the cut and notes what was promised. */
-static int note_promises(kvr_session *s, kvr_cost_job *job, const uint32_t *boards, const uint32_t *sizes, const room *m,
-                         void *work, size_t work_bytes) {
+static int note_promises(kvr_session *s, kvr_cost_job *job, const uint32_t *boards, const uint32_t *sizes,
+                         const room *m, void *work, size_t work_bytes) {
     kvri_chain *c = &s->chain;
     kvr_cost_result result;
     const uint32_t n = job->n_boards - 1;

@@ -1,6 +1,6 @@
 /*
- * kvr_balance.h - internal: the lead's own planner. What it knows of boards and links, the cut that follows, and what it
- * learns from one prompt for the next. The rules with their arithmetic: lib/README.md, "The default cut".
+ * kvr_balance.h - internal: the lead's own planner. What it knows of boards and links, the cut that follows, and what
+ * it learns from one prompt for the next. The rules with their arithmetic: lib/README.md, "The default cut".
  */
 #ifndef KVR_BALANCE_H
 #define KVR_BALANCE_H
@@ -38,9 +38,9 @@ struct kvr_session;
 size_t kvri_balance_bytes(uint32_t max_boards, uint32_t n_layers);
 
 /*
- * Cuts the question over boards[0..n) and the lead, which is the last: out_sizes [n + 1], 0 for a board that is not worth
- * using; given: not NULL = that cut, and only what it takes is predicted. 1: done, and noted as what was promised; 0: too
- * little is known, or the cut does not fit the boards (out_sizes untouched).
+ * Cuts the question over boards[0..n) and the lead, which is the last: out_sizes [n + 1], 0 for a board that is not
+ * worth using; given: not NULL = that cut, and only what it takes is predicted. 1: done, and noted as what was
+ * promised; 0: too little is known, or the cut does not fit the boards (out_sizes untouched).
  */
 int kvri_balance_cut(struct kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *given,
                      uint32_t *out_sizes);
@@ -48,7 +48,8 @@ int kvri_balance_cut(struct kvr_session *s, const uint32_t *boards, uint32_t n, 
 void kvri_balance_changed(struct kvr_session *s);
 /* Takes in what the boards took for the last prompt. */
 void kvri_balance_learn(struct kvr_session *s);
-/* The cut is taken. A board that it leaves out cannot show that it has recovered, so it is forgiven little by little. */
+/* The cut is taken. A board that it leaves out cannot show that it has recovered, so it is forgiven little by
+ * little. */
 void kvri_balance_forgive(struct kvr_session *s, const uint32_t *boards, uint32_t n, const uint32_t *sizes);
 /* The last prompt is nothing to learn from: stopped, failed, or begun again. */
 void kvri_balance_forget(struct kvr_session *s);

@@ -1,6 +1,6 @@
 /*
- * kvr_chain.h - internal: who is in the chain and what each board is doing. The lead says HELLO, hands out the JOB, says
- * GO when all boards have theirs, and watches; helpers answer with STATUS. Keys and values: kvr_handover.
+ * kvr_chain.h - internal: who is in the chain and what each board is doing. The lead says HELLO, hands out the JOB,
+ * says GO when all boards have theirs, and watches; helpers answer with STATUS. Keys and values: kvr_handover.
  */
 #ifndef KVR_CHAIN_H
 #define KVR_CHAIN_H
@@ -76,7 +76,8 @@ typedef struct kvri_chain {
     kvri_kept_cut kept;                /* lead */
     kvri_contact contact;              /* lead: first contact */
     kvri_probed probed;                /* helper: what a lead's probe still wants */
-    uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left out */
+    uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left
+                                        * out */
     uint64_t gathered_us;              /* lead: when all that are waited for had answered; 0 = not yet */
     char own_address[KVR_ADDRESS_CAP];
     kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers as given; helper: KVRI_SLOT_LEAD */
@@ -104,7 +105,8 @@ typedef struct kvri_chain {
 
 struct kvr_session;
 
-/* Lead: asks all boards of the question that are not out; again: because one was lost meanwhile. Who answers gets a job; tokens are in the session. */
+/* Lead: asks all boards of the question that are not out; again: because one was lost meanwhile. Who answers gets a
+ * job; tokens are in the session. */
 void kvri_lead_begin(struct kvr_session *s, uint64_t now_us, int again);
 /* Lead: reads what has come / sends what is due, outside of a question too. As kvri_lead_poll. */
 kvr_status kvri_lead_receive(struct kvr_session *s, uint64_t now_us);

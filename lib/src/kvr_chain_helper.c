@@ -65,7 +65,8 @@ static kvr_status send_spans(kvr_session *s) {
         f.rank = c->handover.rank;
         f.first = c->spans_sent;
         f.count = (uint32_t)kvri_min(cap, t->n - c->spans_sent);
-        f.payload_bytes = kvri_spans_put(&head, t->n > 0 ? t->spans + f.first : NULL, f.count, bytes + KVRI_FRAME_HEADER);
+        f.payload_bytes =
+            kvri_spans_put(&head, t->n > 0 ? t->spans + f.first : NULL, f.count, bytes + KVRI_FRAME_HEADER);
         kvri_frame_seal(&f, bytes);
         KVRI_TRY(c->link.send(c->link.user, KVRI_SLOT_LEAD, bytes, (size_t)KVRI_FRAME_HEADER + f.payload_bytes));
         c->spans_sent += f.count;
@@ -315,7 +316,8 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
     if (s->chain.holds_kv && s->chain.state == KVRI_CHAIN_RUN) {
         s->chain.holds_kv = 0;
         const kvr_status status = on_frame(s, &s->chain.held, now_us);
-        if (status < 0 && status != KVR_ERR_FRAME) fail_work(s, status, "taking keys and values, or passing them on, failed");
+        if (status < 0 && status != KVR_ERR_FRAME)
+            fail_work(s, status, "taking keys and values, or passing them on, failed");
         result = s->chain.holds_kv ? KVR_AGAIN : KVR_OK;
     }
     for (uint32_t i = 0; i < FRAMES_PER_POLL && !s->chain.holds_kv && s->chain.state != KVRI_CHAIN_DRAIN; i++) {
@@ -358,8 +360,8 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         return KVR_OK;
     }
     const int may_go = s->forward.stage == KVRI_FWD_PREFIX ? kvri_handover_has_prefix(h, &s->parts, s->forward.layer)
-                       : s->forward.stage == KVRI_FWD_KV   ? kvri_handover_has_place(h, &s->compute.ids, s->forward.layer)
-                                                           : 1;
+                       : s->forward.stage == KVRI_FWD_KV ? kvri_handover_has_place(h, &s->compute.ids, s->forward.layer)
+                                                         : 1;
     kvr_status stepped = kvri_forward_step(&s->forward, &s->compute, &s->plan, &s->parts, may_go, &news);
     if (stepped >= 0 && news.kv_of_layer >= 0) {
         const kvr_status offered = kvri_handover_offer(h, &env, (uint32_t)news.kv_of_layer);

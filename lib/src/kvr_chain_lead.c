@@ -12,7 +12,8 @@
 #define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
 #define LEAST_PROBE_US 1000u
 
-static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text, const char *detail) {
+static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text,
+                               const char *detail) {
     if (s->error.status == KVR_OK) s->failed_rank = (int32_t)board;
     return kvri_fail_s(&s->error, status, MODULE, text, detail, strlen(detail));
 }
@@ -180,7 +181,8 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     }
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
-        return board_failed(s, board, KVR_ERR_PEER_MODEL, "give all boards the same model file (or all --emulate); another one is at",
+        return board_failed(s, board, KVR_ERR_PEER_MODEL,
+                            "give all boards the same model file (or all --emulate); another one is at",
                             address_of(s, board));
     case KVR_ERR_PEER_KV:
         return board_failed(s, board, KVR_ERR_PEER_KV,
@@ -258,7 +260,8 @@ static uint64_t our_time(const kvr_session *s, uint32_t rank, uint64_t their_us)
 }
 
 static void place_span(const kvr_session *s, kvr_span *span) {
-    const uint32_t before = (span->rank > 0 ? span->rank : s->chain.n_used + 1) - 1; /* rank 0's is the lead, in a ring */
+    /* rank 0's is the lead, in a ring */
+    const uint32_t before = (span->rank > 0 ? span->rank : s->chain.n_used + 1) - 1;
     const uint32_t sender = span->kind == KVR_SPAN_TRANSFER ? before : span->rank;
     span->from_us = our_time(s, sender, span->from_us);
     span->to_us = our_time(s, span->rank, span->to_us);
@@ -382,15 +385,16 @@ static kvr_status check_limits(kvr_session *s) {
         const kvri_hello *h = &peer_of(s, r)->hello;
         const uint32_t end = c->handover.ring ? p->cut[p->n_boards] : p->cut[r + 1], board = c->board_at[r];
         if (c->handover.ring && h->kv_window != 0)
-            return board_failed(s, board, KVR_ERR_PEER_CTX, "TSP wants all layers' keys and values; --kv-window is given at",
-                                address_of(s, board));
-        if (c->handover.ring && s->model->traits.window != 0 && h->chunk_tokens < h->ctx_tokens)
             return board_failed(s, board, KVR_ERR_PEER_CTX,
-                                "TSP wants the keys of all tokens, windows or not: chunk_tokens of ctx_tokens at the board",
-                                address_of(s, board));
+                                "TSP wants all layers' keys and values; --kv-window is given at", address_of(s, board));
+        if (c->handover.ring && s->model->traits.window != 0 && h->chunk_tokens < h->ctx_tokens)
+            return board_failed(
+                s, board, KVR_ERR_PEER_CTX,
+                "TSP wants the keys of all tokens, windows or not: chunk_tokens of ctx_tokens at the board",
+                address_of(s, board));
         if (end > h->ctx_tokens || p->cut[r + 1] - p->cut[r] > h->chunk_tokens || p->n_boards > h->max_boards)
-            return board_failed(s, board, KVR_ERR_PEER_CTX, "start the board with a larger context (and chunk, boards):",
-                                address_of(s, board));
+            return board_failed(s, board, KVR_ERR_PEER_CTX,
+                                "start the board with a larger context (and chunk, boards):", address_of(s, board));
     }
     return KVR_OK;
 }
@@ -406,8 +410,8 @@ static kvr_status check_boards(kvr_session *s, uint64_t now_us) {
         const uint32_t answered = runs ? p->done : c->state == KVRI_CHAIN_JOB ? p->ready : p->met | p->absent;
         if (answered || now_us - (c->state == KVRI_CHAIN_JOB ? c->since_us : p->seen_us) <= limit) continue;
         const uint32_t board = c->board_at[r];
-        result = runs ? board_failed(s, board, KVR_ERR_PEER_LOST, "no sign of life within the timeout from the board at",
-                                     address_of(s, board))
+        result = runs ? board_failed(s, board, KVR_ERR_PEER_LOST,
+                                     "no sign of life within the timeout from the board at", address_of(s, board))
                       : board_failed(s, board, KVR_ERR_TIMEOUT, "a board does not answer: is `kvr board` running at",
                                      address_of(s, board));
         p->out = p->absent = p->missed = 1;
@@ -421,9 +425,10 @@ static kvr_status check_clocks(kvr_session *s, uint64_t now_us) {
     if (c->state == KVRI_CHAIN_IDLE) return KVR_OK; /* nobody is waited for */
     KVRI_TRY(check_boards(s, now_us));
     if (c->state == KVRI_CHAIN_RUN && now_us - c->moved_us > (uint64_t)s->plan.stall_timeout_ms * 1000u)
-        return kvri_fail_n(&s->error, KVR_ERR_TIMEOUT, MODULE,
-                           "keys and values stopped arriving; wanted = tokens per layer, has = frames dropped as damaged",
-                           c->handover.partition.cut[c->n_used], c->handover.frames_dropped);
+        return kvri_fail_n(
+            &s->error, KVR_ERR_TIMEOUT, MODULE,
+            "keys and values stopped arriving; wanted = tokens per layer, has = frames dropped as damaged",
+            c->handover.partition.cut[c->n_used], c->handover.frames_dropped);
     return KVR_OK;
 }
 
@@ -433,8 +438,8 @@ static int all_ready(const kvr_session *s) {
     return 1;
 }
 
-/* Whether the boards to come are known: all that are waited for have answered, and those that were lost before had as long
- * again for it, but only a small part of the timeout: a board that is up needs a round trip. */
+/* Whether the boards to come are known: all that are waited for have answered, and those that were lost before had as
+ * long again for it, but only a small part of the timeout: a board that is up needs a round trip. */
 static int all_answered(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     uint32_t n_met = 0, n_absent = 0;
@@ -491,9 +496,10 @@ static kvr_status form(kvr_session *s) {
     c->n_used = n = is_cut ? take_cut(s, n, sizes) : n;
     if (!is_cut && n == c->n_asked) memcpy(sizes, c->share, (n + 1) * sizeof *sizes); /* as asked for, or even */
     else if (!is_cut && kvri_partition_share(s->n_prompt, weights, limits, n + 1, sizes) != KVR_OK)
-        return kvri_fail_n(&s->error, KVR_ERR_PARTITION, MODULE,
-                           "the boards that are left do not hold the prompt: raise chunk_tokens; wanted = tokens, has = boards",
-                           s->n_prompt, n + 1);
+        return kvri_fail_n(
+            &s->error, KVR_ERR_PARTITION, MODULE,
+            "the boards that are left do not hold the prompt: raise chunk_tokens; wanted = tokens, has = boards",
+            s->n_prompt, n + 1);
     return kvri_session_begin_chunk(s, n + 1, sizes);
 }
 
@@ -507,7 +513,8 @@ uint32_t kvri_lead_left(const kvr_session *s) {
 
 int kvri_lead_shrink(kvr_session *s, kvr_status status) {
     kvri_chain *c = &s->chain;
-    /* busy: perhaps with the job of a lead that has given it up, which a board that was away finds out when it is asked */
+    /* busy: perhaps with the job of a lead that has given it up, which a board that was away finds out when it is
+     * asked */
     const int lost = status == KVR_ERR_PEER_LOST || status == KVR_ERR_TIMEOUT || status == KVR_ERR_PEER_FAILED ||
                      status == KVR_ERR_PEER_BUSY || (status == KVR_ERR_LINK && s->failed_rank >= 0);
     /* a board that has come back as another one is no reason to give up what goes on without it */

@@ -170,7 +170,8 @@ kvr_status kvri_contact_poll(kvr_session *s, uint64_t now_us) {
         const kvr_status sent = kvri_lead_send(s, now_us);
         if (sent < 0) status = sent;
     }
-    if (status < 0 && s->failed_rank < 0) t->begun_us = now_us - MOST_HELLO_US; /* nobody to excuse: no longer than this */
+    /* nobody to excuse: no longer than this */
+    if (status < 0 && s->failed_rank < 0) t->begun_us = now_us - MOST_HELLO_US;
     if (status < 0) excuse(s);
     if (t->step == KVRI_CONTACT_HELLO) {
         if (!all_answered(s) && now_us - t->begun_us < within(s, MOST_HELLO_US))

@@ -1,8 +1,8 @@
 /*
- * kvr_contact.h - internal: first contact. The lead says HELLO to every board and measures the path from each to itself, one
- * after the other, before there is a prompt. A board is asked for empty frames (their least round trip is twice the
- * latency), then for 8 long ones and, when those came fast, for 32: the later half of them gives the bandwidth, because the
- * first ones may pass a shaper's bucket or a window that still opens.
+ * kvr_contact.h - internal: first contact. The lead says HELLO to every board and measures the path from each to
+ * itself, one after the other, before there is a prompt. A board is asked for empty frames (their least round trip is
+ * twice the latency), then for 8 long ones and, when those came fast, for 32: the later half of them gives the
+ * bandwidth, because the first ones may pass a shaper's bucket or a window that still opens.
  */
 #ifndef KVR_CONTACT_H
 #define KVR_CONTACT_H
@@ -37,8 +37,8 @@ typedef struct kvri_probed {
 
 struct kvr_session;
 
-/* Lead. KVR_END: everybody is met, or was given the time for it. Boards that do not answer or do not fit are left to the next
- * question, which says so. */
+/* Lead. KVR_END: everybody is met, or was given the time for it. Boards that do not answer or do not fit are left to
+ * the next question, which says so. */
 void kvri_contact_begin(struct kvr_session *s, uint64_t now_us);
 kvr_status kvri_contact_poll(struct kvr_session *s, uint64_t now_us);
 kvr_status kvri_contact_answer(struct kvr_session *s, const kvri_frame *f);

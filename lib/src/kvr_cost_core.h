@@ -78,7 +78,8 @@ typedef struct kvri_sim {
 /* Checks the job and lays everything out in work (NULL: measures only, *out_bytes is set). */
 kvr_status kvri_sim_begin(kvri_sim *sim, const kvr_cost_job *job, void *work, size_t work_bytes, size_t *out_bytes,
                           kvr_error *error);
-/* Working memory of any chain of n_boards whose prompt is cut into `pieces` frames, but for one more that each board may have. */
+/* Working memory of any chain of n_boards whose prompt is cut into `pieces` frames, but for one more that each board
+ * may have. */
 size_t kvri_sim_room(uint32_t n_boards, uint32_t n_layers, uint32_t pieces);
 /* Takes a subset of boards and links; all further runs are about them. */
 void kvri_sim_use(kvri_sim *sim, const kvr_board_profile *const *boards, const kvr_link_profile *const *links,
@@ -106,8 +107,8 @@ void kvri_sim_span(const kvri_sim *sim, kvr_cost_span_fn span, uint32_t rank, ui
 /* Latest one-way latency: what a message of the hand-shake takes. */
 double kvri_sim_latency(const kvri_sim *sim);
 
-/* As kvr_cost_choose (kvr_cost.h) in a small part of the time, for plans that are made while a prompt waits: shares that let
- * all boards compute equally long, then moves; boards are left out in the order of what they would cost. */
+/* As kvr_cost_choose (kvr_cost.h) in a small part of the time, for plans that are made while a prompt waits: shares
+ * that let all boards compute equally long, then moves; boards are left out in the order of what they would cost. */
 kvr_status kvri_search_quick(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
                              double *out_ttft_us);
 

@@ -22,7 +22,8 @@ typedef struct cpu_state {
     kvr_tensor_desc *tensors;
     const uint8_t **places; /* [n_tensors] where each tensor lies: file, or this memory */
     uint8_t *kv, *work;     /* all KV tensors, all WORK tensors, back to back */
-    float *row;             /* [widest matrix, vector or key] one dequantised weight row, a row less its mean, a rounded key */
+    float *row;             /* [widest matrix, vector or key] one dequantised weight row, a row less its mean, a rounded
+                             * key */
     float *keys, *values;   /* [KEY_BLOCK][D] */
     float *scores;          /* [KEY_BLOCK] */
     float *row_max, *row_sum; /* [batch][H/G] */
@@ -87,7 +88,8 @@ static kvr_status cpu_measure(void *user, const kvr_backend_need *need, kvr_back
     cpu_parts parts;
     place(&c, need, &parts);
     if (c.overflow)
-        return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "the sizes do not fit this processor's addresses: lower ctx_tokens");
+        return kvri_fail(error, KVR_ERR_NOMEM, MODULE,
+                         "the sizes do not fit this processor's addresses: lower ctx_tokens");
     memset(out, 0, sizeof *out);
     out->host_bytes = c.used;
     out->kv_bytes = parts.kv_bytes;
@@ -101,7 +103,8 @@ static kvr_status cpu_open(void *user, const kvr_backend_need *need, void *mem, 
     kvr_cpu *cpu = user;
     kvr_backend_size size = {0};
     if (cpu->state != NULL)
-        return kvri_fail(error, KVR_ERR_STATE, MODULE, "this kvr_cpu serves a session already: give each session its own");
+        return kvri_fail(error, KVR_ERR_STATE, MODULE,
+                         "this kvr_cpu serves a session already: give each session its own");
     KVRI_TRY(cpu_measure(user, need, &size, error));
     if (mem_bytes < size.host_bytes)
         return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE, "the backend's memory is smaller than measured",

@@ -16,14 +16,15 @@ void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path pa
 }
 
 static kvri_rows next_rows(const kvri_forward *f, uint32_t batch) {
-    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->upto - f->at), f->first + f->at, f->path, f->square_tokens};
+    const kvri_rows r = {f->at, (uint32_t)kvri_min(batch, f->upto - f->at), f->first + f->at, f->path,
+                         f->square_tokens};
     return r;
 }
 
 /*
- * First half, for the tokens from `from` on. All of them at once, so that keys and values leave for the next board before
- * attention begins; but a ring takes no more of them than leave what the first of them sees. Its layer then goes through
- * both halves a few micro-batches at a time. A chunk that others wait for always fits: kvri_layout_ring_tokens.
+ * First half, for the tokens from `from` on. All of them at once, so that keys and values leave for the next board
+ * before attention begins; but a ring takes no more of them than leave what the first of them sees. Its layer then goes
+ * through both halves a few micro-batches at a time. A chunk that others wait for always fits: kvri_layout_ring_tokens.
  */
 static void enter_kv(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, uint32_t from) {
     const uint32_t rows = kvri_kv_rows(&c->ids, c->traits, f->layer);
@@ -202,7 +203,8 @@ uint32_t kvri_forward_done_layers(const kvri_forward *f) {
 
 kvr_fence kvri_forward_fence(const kvri_forward *f) {
     if (f->stage == KVRI_FWD_READ) return f->logits_fence;
-    if (f->stage == KVRI_FWD_KV && f->at == 0 && f->pace[f->layer % KVRI_PACE] != 0) return f->pace[f->layer % KVRI_PACE];
+    if (f->stage == KVRI_FWD_KV && f->at == 0 && f->pace[f->layer % KVRI_PACE] != 0)
+        return f->pace[f->layer % KVRI_PACE];
     if (f->stage != KVRI_FWD_HEAD && f->stage != KVRI_FWD_PREFIX && (f->stage != KVRI_FWD_KV || f->at > 0)) return 0;
     for (uint32_t i = 0; i < KVRI_PACE; i++)
         if (f->pace[i] != 0) return f->pace[i];
@@ -213,7 +215,8 @@ void kvri_forward_abandon(kvri_forward *f, const kvri_compute *c, const kvri_par
     const kvr_backend *b = c->backend;
     if (f->stage == KVRI_FWD_IDLE || f->logits_fence != 0) return;
     /* a device that refuses even this runs nothing any more */
-    if (b->read(b->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL, &f->logits_fence) != KVR_OK)
+    if (b->read(b->user, kvri_work(&c->ids, KVRI_LOGITS, 0), 1, parts->logits, KVR_AFTER_ALL, &f->logits_fence) !=
+        KVR_OK)
         f->logits_fence = 0;
     if (b->flush != NULL) b->flush(b->user);
     f->stage = KVRI_FWD_READ;

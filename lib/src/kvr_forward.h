@@ -30,7 +30,8 @@ typedef struct kvri_forward {
     uint32_t square_tokens; /* as in kvri_rows; also: the last layer in full */
     uint32_t read_from; /* token of the chunk from which on the last layer's result is read */
     uint32_t layer, at; /* at: tokens of the chunk done in this stage */
-    uint32_t from, upto; /* tokens whose keys and values are stored before they are attended to: all n, or a stretch of them */
+    uint32_t from, upto; /* tokens whose keys and values are stored before they are attended to: all n, or a stretch of
+                          * them */
     uint32_t steps;     /* finished pieces of work: a sign of life for the lead */
     kvr_fence logits_fence;
     kvr_fence pace[KVRI_PACE]; /* device progress marks, one per layer under way */
@@ -49,13 +50,15 @@ typedef struct kvri_forward_news {
 
 /* read_from starts at the first token for KVRI_GOAL_ALL and may be raised before the first step. */
 void kvri_forward_begin(kvri_forward *f, uint32_t first, uint32_t n, kvr_path path, kvri_forward_goal goal);
-/* may_go: in stage PREFIX, others' keys and values of layer f->layer that the chunk wants are in the cache; in stage KV, the
- * layer has a place there. KVR_OK: a step was made; KVR_AGAIN: waits for that or the device; KVR_END: the chunk is done. */
+/* may_go: in stage PREFIX, others' keys and values of layer f->layer that the chunk wants are in the cache; in stage
+ * KV, the layer has a place there. KVR_OK: a step was made; KVR_AGAIN: waits for that or the device; KVR_END: the chunk
+ * is done. */
 kvr_status kvri_forward_step(kvri_forward *f, const kvri_compute *c, const kvr_plan *plan, const kvri_parts *parts,
                              int may_go, kvri_forward_news *out);
 /* Layers that the device has finished, as far as it was asked. */
 uint32_t kvri_forward_done_layers(const kvri_forward *f);
-/* A fence that a waiting forward waits for, or wants to see done in time; 0 = none (it waits for the prefix, or works). */
+/* A fence that a waiting forward waits for, or wants to see done in time; 0 = none (it waits for the prefix, or
+ * works). */
 kvr_fence kvri_forward_fence(const kvri_forward *f);
 /* Gives up the work under way, before drain: asks for a sign that everything enqueued so far has run. Without it keys
  * and values of the next job could be written first and then be overwritten by these. */

@@ -147,8 +147,8 @@ kvr_status kvri_report_get(const uint8_t *p, uint32_t n, kvri_report *r) {
     return get_text(p + 12, r->text, KVRI_REPORT_TEXT);
 }
 
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next, const uint32_t *cuts,
-                      const int32_t *ids, uint32_t n_ids, uint8_t *p) {
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next,
+                      const uint32_t *cuts, const int32_t *ids, uint32_t n_ids, uint8_t *p) {
     put32(p, rank);
     put32(p + 4, n_boards);
     put32(p + 8, flags);

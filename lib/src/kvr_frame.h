@@ -24,14 +24,16 @@ typedef enum kvri_frame_kind {
     KVRI_FRAME_HELLO = 1,  /* both ways: kvri_hello */
     KVRI_FRAME_JOB = 2,    /* lead -> helper: kvri_job */
     KVRI_FRAME_GO = 3,     /* lead -> helper: all boards have their job; no payload */
-    KVRI_FRAME_KV = 4,     /* rank -> rank + 1 (TSP: and lead -> 0): K rows then V rows of one piece of one layer. In a chain of a
-                            * layer with a window only from the piece on that the first window of rank + 1 begins in */
+    KVRI_FRAME_KV = 4,     /* rank -> rank + 1 (TSP: and lead -> 0): K rows then V rows of one piece of one layer. In a
+                            * chain of a layer with a window only from the piece on that the first window of rank + 1
+                            * begins in */
     KVRI_FRAME_STATUS = 5, /* helper -> lead: kvri_report */
     KVRI_FRAME_ABORT = 6,  /* lead -> helper: drop the job; no payload */
     KVRI_FRAME_BYE = 7,    /* lead -> helper: the lead leaves; no payload */
-    KVRI_FRAME_SPANS = 8,   /* helper -> lead, after DONE, when JOB asked for it: kvri_spans; first, count: which spans */
-    KVRI_FRAME_PROBE = 9 /* lead -> idle helper: kvri_probe, answer with `count` frames; the answers: zeros, as many bytes as
-                            wanted; first: which probe, both ways */
+    KVRI_FRAME_SPANS = 8,   /* helper -> lead, after DONE, when JOB asked for it: kvri_spans; first, count: which
+                             * spans */
+    KVRI_FRAME_PROBE = 9 /* lead -> idle helper: kvri_probe, answer with `count` frames; the answers: zeros, as many
+                            bytes as wanted; first: which probe, both ways */
 } kvri_frame_kind;
 
 typedef struct kvri_frame {
@@ -76,7 +78,8 @@ typedef struct kvri_report {
     int32_t status;
     uint32_t progress;
     char text[KVRI_REPORT_TEXT]; /* printable, terminated */
-    uint64_t echo_us, heard_us;  /* clock of the last frame from the lead; when it came, by the sender's clock. 0 = none */
+    uint64_t echo_us, heard_us;  /* clock of the last frame from the lead; when it came, by the sender's clock. 0 =
+                                  * none */
     uint64_t compute_us; /* how long its device has worked on the job */
 } kvri_report;
 
@@ -115,8 +118,8 @@ uint32_t kvri_probe_put(const kvri_probe *probe, uint8_t *payload);
 kvr_status kvri_probe_get(const uint8_t *payload, uint32_t n, kvri_probe *out);
 uint32_t kvri_report_put(const kvri_report *report, uint8_t *payload);
 kvr_status kvri_report_get(const uint8_t *payload, uint32_t n, kvri_report *out);
-uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next, const uint32_t *cuts,
-                      const int32_t *ids, uint32_t n_ids, uint8_t *payload);
+uint32_t kvri_job_put(uint32_t rank, uint32_t n_boards, uint32_t flags, uint32_t next_window, const char *next,
+                      const uint32_t *cuts, const int32_t *ids, uint32_t n_ids, uint8_t *payload);
 kvr_status kvri_job_get(const uint8_t *payload, uint32_t n, kvri_job *out);
 
 /* SPANS: fixed part, then frame.count spans: from u64, to u64, bytes u32, layer u16, kind u8, 0. */

@@ -18,8 +18,8 @@ static int is_of(const kvri_handover *h, uint32_t piece, uint32_t rank) {
 }
 
 /*
- * The first piece of a layer that comes to a rank, or passes it. In a chain those of its own tokens' windows and on: later
- * ranks see no further back, so what is relayed is among what is kept.
+ * The first piece of a layer that comes to a rank, or passes it. In a chain those of its own tokens' windows and on:
+ * later ranks see no further back, so what is relayed is among what is kept.
  */
 static uint32_t first_due(const kvri_handover *h, uint32_t layer, uint32_t rank) {
     const uint32_t reach = kvri_window_reach(h->traits), cut = h->partition.cut[rank];

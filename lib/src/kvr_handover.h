@@ -1,7 +1,7 @@
 /*
- * kvr_handover.h - internal: keys and values on their way along the chain. Arriving pieces go straight to their reserved
- * place in the cache and are relayed at once; own pieces are read back from the cache. Nothing is kept twice: what
- * cannot be sent now is only remembered by number and read back later.
+ * kvr_handover.h - internal: keys and values on their way along the chain. Arriving pieces go straight to their
+ * reserved place in the cache and are relayed at once; own pieces are read back from the cache. Nothing is kept twice:
+ * what cannot be sent now is only remembered by number and read back later.
  */
 #ifndef KVR_HANDOVER_H
 #define KVR_HANDOVER_H
@@ -28,9 +28,9 @@ typedef struct kvri_handover {
     int ring;           /* TSP: everyone's keys and values go round to everyone; else each rank's to all later ones */
     uint32_t next_slot; /* of the link: the board after this one */
     uint32_t n_offered; /* layers whose own keys and values were queued, or wait for their layer to be open */
-    /* Windows of layers. This board takes a layer's pieces when the layer that had their place before is released; the next
-     * one is sent a layer's pieces when all those of the layer that had their place there are out: so what it waits for is
-     * never behind what it cannot take. */
+    /* Windows of layers. This board takes a layer's pieces when the layer that had their place before is released; the
+     * next one is sent a layer's pieces when all those of the layer that had their place there are out: so what it
+     * waits for is never behind what it cannot take. */
     uint32_t released;    /* layers that this board is through with */
     uint32_t next_window; /* layers that the next board keeps; 0 = all */
     uint32_t n_open;      /* layers that may be sent */
@@ -55,7 +55,8 @@ void kvri_handover_begin(kvri_handover *h, const kvri_parts *parts, uint32_t n_l
 /* Own keys and values of a layer have just been enqueued: mark the place, queue their pieces for the next rank. */
 kvr_status kvri_handover_offer(kvri_handover *h, const kvri_handover_env *env, uint32_t layer);
 /* A KV frame of this session and epoch. frame bytes: the whole frame, its header is restamped for the relay.
- * KVR_OK, KVR_AGAIN: its layer has no place yet, nothing was done; KVR_ERR_FRAME: not a piece of this job, a wrong size or type, or there already. */
+ * KVR_OK, KVR_AGAIN: its layer has no place yet, nothing was done; KVR_ERR_FRAME: not a piece of this job, a wrong size
+ * or type, or there already. */
 kvr_status kvri_handover_accept(kvri_handover *h, const kvri_handover_env *env, const kvri_frame *frame,
                                 uint8_t *bytes);
 /* Moves the outbox on. KVR_OK: something moved; KVR_AGAIN: nothing to move now. */
@@ -64,8 +65,8 @@ kvr_status kvri_handover_pump(kvri_handover *h, const kvri_handover_env *env);
 uint32_t kvri_handover_release(kvri_handover *h, const kvri_parts *parts, uint32_t done_layers);
 /* 1: the cache has a place for a layer. */
 int kvri_handover_has_place(const kvri_handover *h, const kvri_ids *ids, uint32_t layer);
-/* 1: the keys and values of others that a layer's attention wants are here. In a ring that is everybody's, and this board
- * has handed on its part (a blocking collective is the barrier of TSP). */
+/* 1: the keys and values of others that a layer's attention wants are here. In a ring that is everybody's, and this
+ * board has handed on its part (a blocking collective is the barrier of TSP). */
 int kvri_handover_has_prefix(const kvri_handover *h, const kvri_parts *parts, uint32_t layer);
 /* 1: all that is to come arrived in all layers, and nothing is left to be sent. */
 int kvri_handover_complete(const kvri_handover *h, const kvri_parts *parts);

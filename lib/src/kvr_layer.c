@@ -50,8 +50,8 @@ typedef struct projection {
 } projection;
 
 /* Several times project, of the same rows. */
-static kvr_status project_all(const kvri_compute *c, uint32_t layer, const kvri_rows *r, const projection *p, uint32_t n,
-                              kvr_view src) {
+static kvr_status project_all(const kvri_compute *c, uint32_t layer, const kvri_rows *r, const projection *p,
+                              uint32_t n, kvr_view src) {
     kvr_product products[KVR_BACKEND_PRODUCTS] = {{{0, 0}, 0}}; /* compilers do not see that n > 0 */
     if (r->path != KVR_PATH_DECODE || B->matmul_many == NULL) {
         for (uint32_t i = 0; i < n; i++) KVRI_TRY(project(c, layer, r, p[i].dst, src, p[i].weight, p[i].bias, 0));
@@ -125,8 +125,8 @@ kvr_status kvri_layer_embed(const kvri_compute *c, const kvri_rows *r, const int
     return c->traits->embed_scale != 1.0f ? B->scale(U, x, c->traits->embed_scale, 0.0f, r->rows) : KVR_OK;
 }
 
-/* 1: queries are made together with keys and values. Of a prompt they cannot be kept until its keys have come: a chunk has
- * more rows than the work tensors. */
+/* 1: queries are made together with keys and values. Of a prompt they cannot be kept until its keys have come: a chunk
+ * has more rows than the work tensors. */
 static int has_queries(const kvri_rows *r) { return r->path == KVR_PATH_DECODE; }
 
 kvr_status kvri_layer_keys_values(const kvri_compute *c, uint32_t layer, const kvri_rows *r) {
@@ -155,9 +155,10 @@ static kvr_status feed_forward(const kvri_compute *c, uint32_t layer, const kvri
 }
 
 /*
- * The products of these rows with the keys behind them, which a mask throws away: the work of TSP, not of the chain. Row
- * t of n at position F leaves C - F - 1 - t of C keys out. Operators never visit those, so the same number of products is
- * computed by a call whose rows attend C - F - n .. C - F - 1 keys, in the other order; its result is overwritten.
+ * The products of these rows with the keys behind them, which a mask throws away: the work of TSP, not of the chain.
+ * Row t of n at position F leaves C - F - 1 - t of C keys out. Operators never visit those, so the same number of
+ * products is computed by a call whose rows attend C - F - n .. C - F - 1 keys, in the other order; its result is
+ * overwritten.
  */
 static kvr_status masked_products(const kvri_compute *c, const kvri_rows *r, kvr_view att, kvr_view q, uint32_t k,
                                   uint32_t v, kvr_attention how) {

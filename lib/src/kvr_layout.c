@@ -26,8 +26,8 @@ kvri_ids kvri_layout_ids(const kvr_model *model, const kvr_plan *plan) {
 
 /*
  * A token's keys are stored before it is attended to, together with those of a stretch of tokens that begins with it or
- * before: of a micro-batch, or of a whole chunk where keys travel before attention (kvr_forward.c). While the first of them
- * has still to be attended to, the tokens that it sees must be there; in a chain these come in whole pieces.
+ * before: of a micro-batch, or of a whole chunk where keys travel before attention (kvr_forward.c). While the first of
+ * them has still to be attended to, the tokens that it sees must be there; in a chain these come in whole pieces.
  */
 uint32_t kvri_layout_ring_tokens(const kvr_model *model, const kvr_plan *plan, uint32_t all_keys) {
     const uint64_t stretch =
@@ -77,7 +77,8 @@ kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const 
         status = set_tensor(&tensors[ids.work + i], KVR_ROLE_WORK, KVR_DTYPE_F32, work[i].rows, work[i].cols, NULL);
     for (uint32_t i = ids.kv; i < ids.count && status == KVR_OK; i++) {
         const uint32_t layer = (i - ids.kv) / 2;
-        status = set_tensor(&tensors[i], KVR_ROLE_KV, plan->kv_dtype, kvri_kv_rows(&ids, &model->traits, layer), GD, NULL);
+        status =
+            set_tensor(&tensors[i], KVR_ROLE_KV, plan->kv_dtype, kvri_kv_rows(&ids, &model->traits, layer), GD, NULL);
         tensors[i].layer = (uint16_t)layer;
     }
     memset(out, 0, sizeof *out);

@@ -29,8 +29,8 @@ typedef enum kvri_work_tensor {
     KVRI_WORK_COUNT
 } kvri_work_tensor;
 
-/* Numbering of device tensors: weights, rope frequencies, activations, then K and V of kv_layers layers, which layers beyond
- * take over in turn. */
+/* Numbering of device tensors: weights, rope frequencies, activations, then K and V of kv_layers layers, which layers
+ * beyond take over in turn. */
 typedef struct kvri_ids {
     uint32_t freq, n_freq, work, kv, kv_layers, count;
     uint32_t n_layers, ctx_tokens, ring_tokens;
@@ -76,7 +76,8 @@ typedef struct kvri_parts {
 } kvri_parts;
 
 /* What the backend is asked for, in the tensor list that lies in the model's memory (so the plan needs none of its
- * own; the list is valid until the next call on the same model). freq may be NULL while measuring. NOMEM on overflow. */
+ * own; the list is valid until the next call on the same model). freq may be NULL while measuring. NOMEM on
+ * overflow. */
 kvri_ids kvri_layout_ids(const kvr_model *model, const kvr_plan *plan);
 kvr_status kvri_layout_need(const kvr_model *model, const kvr_plan *plan, const float *freq, kvr_backend_need *out);
 

@@ -12,7 +12,8 @@
 #define MOST_DEPTH 2048u /* tokens before DEEP */
 #define PASS_PART 6u     /* of the budget: what a pass may take */
 #define STEP_PART 8u     /* of the budget: a step that took more is not repeated */
-#define ROW_LAYERS 14.0  /* rows x layers of a whole measurement with LEAST_LAYERS, in MANY's rows: (1/4 + 1 + 1.5) x 5 */
+#define ROW_LAYERS 14.0  /* rows x layers of a whole measurement with LEAST_LAYERS, in MANY's rows: (1/4 + 1 + 1.5) x
+                          * 5 */
 #define TILE 16u         /* masked products are skipped in about such squares (opencl/kernels/attention_tile.cl) */
 #define FRAME_RUNS 16u
 #define MOST_GMACS 1e6   /* what takes no measurable time */
@@ -96,8 +97,8 @@ static double frame_speed(kvr_session *s) {
 }
 
 /*
- * A layer over n rows: 2 calls + n x dense + pairs x pair. DEEP less MANY is rows x depth pairs; MANY less FEW, their pairs
- * taken off, is what a row costs; what is left of FEW are the calls.
+ * A layer over n rows: 2 calls + n x dense + pairs x pair. DEEP less MANY is rows x depth pairs; MANY less FEW, their
+ * pairs taken off, is what a row costs; what is left of FEW are the calls.
  */
 static void conclude(kvr_session *s) {
     const kvri_measure *m = &s->measure;

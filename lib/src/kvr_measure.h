@@ -1,6 +1,6 @@
 /*
- * kvr_measure.h - internal: a board measures itself, a few layers at a time, within a budget. What it finds are the numbers
- * of its profile. How they follow from the times: lib/README.md, "The default cut".
+ * kvr_measure.h - internal: a board measures itself, a few layers at a time, within a budget. What it finds are the
+ * numbers of its profile. How they follow from the times: lib/README.md, "The default cut".
  */
 #ifndef KVR_MEASURE_H
 #define KVR_MEASURE_H
@@ -33,7 +33,8 @@ struct kvr_session;
 
 /* budget_us > 0. The model has two layers or more. */
 void kvri_measure_begin(struct kvr_session *s, uint64_t now_us, uint64_t budget_us);
-/* KVR_OK, KVR_AGAIN; KVR_END: session.speed is there, or unknown where the times fit no profile. Negative: the device. */
+/* KVR_OK, KVR_AGAIN; KVR_END: session.speed is there, or unknown where the times fit no profile. Negative: the
+ * device. */
 kvr_status kvri_measure_poll(struct kvr_session *s);
 
 #endif

@@ -18,8 +18,8 @@ typedef struct kvri_partition {
 /* sizes == NULL: even. PARTITION when a chunk would be empty or the sum is not n_tokens. */
 kvr_status kvri_partition_make(uint32_t n_tokens, uint32_t n_boards, const uint32_t *sizes, uint32_t frame_tokens,
                                kvri_partition *out);
-/* Shares n_tokens out in proportion to weights (not 0), each at least 1 and at most its limit, to out_sizes [n]. PARTITION
- * when the limits do not hold all. */
+/* Shares n_tokens out in proportion to weights (not 0), each at least 1 and at most its limit, to out_sizes [n].
+ * PARTITION when the limits do not hold all. */
 kvr_status kvri_partition_share(uint32_t n_tokens, const uint32_t *weights, const uint32_t *limits, uint32_t n,
                                 uint32_t *out_sizes);
 /* The tokens of a piece. piece < first_piece[n_boards]. */

@@ -58,13 +58,15 @@ static kvr_status resolve(const kvr_model *model, const kvr_config *given, const
     if (c.kv_dtype != 0 && c.kv_dtype != KVR_DTYPE_F16 && c.kv_dtype != KVR_KV_F32)
         return out_of_range(error, "kv_dtype must be F16 or KVR_KV_F32", KVR_DTYPE_F16, c.kv_dtype);
     p->wire_kv = c.wire_kv == KVR_DTYPE_Q8_0 ? KVR_DTYPE_Q8_0 : p->kv_dtype;
-    if (c.wire_kv != 0 && c.wire_kv != KVR_DTYPE_Q8_0 && (c.wire_kv == KVR_KV_F32 ? KVR_DTYPE_F32 : c.wire_kv) != p->kv_dtype)
+    if (c.wire_kv != 0 && c.wire_kv != KVR_DTYPE_Q8_0 &&
+        (c.wire_kv == KVR_KV_F32 ? KVR_DTYPE_F32 : c.wire_kv) != p->kv_dtype)
         return out_of_range(error, "wire_kv must be Q8_0 or the type of the cache", KVR_DTYPE_Q8_0, c.wire_kv);
     if (p->wire_kv == KVR_DTYPE_Q8_0 && info->n_kv_heads * info->head_dim % KVRI_Q8_BLOCK != 0)
         return kvri_fail_n(error, KVR_ERR_UNSUPPORTED, MODULE, "wire_kv Q8_0 wants keys of a multiple of 32 numbers",
                            KVRI_Q8_BLOCK, info->n_kv_heads * info->head_dim);
     p->kv_window_layers = (uint32_t)kvri_min(or_default(c.kv_window_layers, info->n_layers), info->n_layers);
-    if (p->ctx_tokens > MAX_CTX_TOKENS) return out_of_range(error, "ctx_tokens too large", MAX_CTX_TOKENS, p->ctx_tokens);
+    if (p->ctx_tokens > MAX_CTX_TOKENS)
+        return out_of_range(error, "ctx_tokens too large", MAX_CTX_TOKENS, p->ctx_tokens);
     if (p->chunk_tokens > p->ctx_tokens)
         return out_of_range(error, "chunk_tokens larger than ctx_tokens", p->ctx_tokens, p->chunk_tokens);
     if (p->batch_tokens > MAX_BATCH_TOKENS)
@@ -109,10 +111,12 @@ kvr_status kvri_plan_compute(const kvr_model *model, const kvr_config *config, c
     KVRI_TRY(backend->measure(backend->user, &need, out_size, error));
     kvri_layout_session(model, &p, out_size->host_bytes, &carve, &bytes);
     if (carve.overflow)
-        return kvri_fail(error, KVR_ERR_NOMEM, MODULE, "the sizes do not fit this processor's addresses: lower ctx_tokens");
+        return kvri_fail(error, KVR_ERR_NOMEM, MODULE,
+                         "the sizes do not fit this processor's addresses: lower ctx_tokens");
 
     const kvr_region home = out_size->in_host ? KVR_REGION_SESSION : KVR_REGION_DEVICE;
-    const uint64_t in_host = out_size->in_host ? out_size->kv_bytes + out_size->work_bytes + out_size->scratch_bytes : 0;
+    const uint64_t in_host =
+        out_size->in_host ? out_size->kv_bytes + out_size->work_bytes + out_size->scratch_bytes : 0;
     add_row(&p, KVR_REGION_MODEL, "tensor and vocabulary tables", info->state_bytes);
     add_row(&p, KVR_REGION_SESSION, "state", bytes.state);
     add_row(&p, KVR_REGION_SESSION, "tokens", bytes.tokens);

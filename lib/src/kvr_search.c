@@ -269,7 +269,8 @@ static double equal(kvri_sim *sim) {
 
 static int is_short(const kvri_sim *sim) { return sim->job->n_tokens <= SHORT_PROMPT; }
 
-/* Where weights are waited for, more than tokens, equal work is no good beginning; but then a prediction takes no time. */
+/* Where weights are waited for, more than tokens, equal work is no good beginning; but then a prediction takes no
+ * time. */
 static double start(kvri_sim *sim) {
     const double found = equal(sim);
     if (!is_short(sim) || sim->n_boards > QUICK_PAIRS) return found;
@@ -295,7 +296,8 @@ static double burden(const kvri_sim *sim, const kvri_costs *costs, uint32_t boar
     const double whole =
         kvri_single_us(&costs[board], job->n_tokens, costs[board].tile, sim->n_layers, sim->batch_tokens);
     const double bits = 8.0 * sim->token_bytes * sim->n_layers * job->n_tokens;
-    return whole / job->n_boards + (job->links != NULL ? bits / job->links[board]->mbit + job->links[board]->latency_us : 0);
+    return whole / job->n_boards +
+           (job->links != NULL ? bits / job->links[board]->mbit + job->links[board]->latency_us : 0);
 }
 
 /* Boards in sim->used, ascending; the helper that costs most is taken off. */

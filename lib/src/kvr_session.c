@@ -33,10 +33,11 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     kvr_backend_need need;
     kvri_parts_bytes bytes;
     kvri_carve carve = {mem, 0, 0};
-    if (mem == NULL || model == NULL || backend == NULL || port == NULL || port->now_us == NULL || out_session == NULL ||
-        ((uintptr_t)mem & (KVRI_CARVE_ALIGN - 1)) != 0)
-        return kvri_fail(error, KVR_ERR_ARG, MODULE, "mem must be aligned to 64 bytes; only config may be NULL, and the "
-                                                     "port needs a clock");
+    if (mem == NULL || model == NULL || backend == NULL || port == NULL || port->now_us == NULL ||
+        out_session == NULL || ((uintptr_t)mem & (KVRI_CARVE_ALIGN - 1)) != 0)
+        return kvri_fail(error, KVR_ERR_ARG, MODULE,
+                         "mem must be aligned to 64 bytes; only config may be NULL, and the "
+                         "port needs a clock");
     KVRI_TRY(kvri_plan_compute(model, config, backend, &plan, &size, error));
     if (mem_bytes < plan.region_bytes[KVR_REGION_SESSION])
         return kvri_fail_n(error, KVR_ERR_NOMEM, MODULE,
@@ -64,9 +65,11 @@ kvr_status kvr_session_open(void *mem, size_t mem_bytes, const kvr_model *model,
     kvri_handover *h = &s->chain.handover;
     h->traits = &model->traits;
     h->kv_dtype = plan.kv_dtype;
-    h->kv_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
+    h->kv_row_bytes =
+        (uint32_t)kvr_dtype_row_bytes(plan.kv_dtype, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
     h->wire_kv = plan.wire_kv;
-    h->wire_row_bytes = (uint32_t)kvr_dtype_row_bytes(plan.wire_kv, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
+    h->wire_row_bytes =
+        (uint32_t)kvr_dtype_row_bytes(plan.wire_kv, (uint64_t)model->info.n_kv_heads * model->info.head_dim);
     h->cap_pieces = kvri_layout_max_pieces(&plan);
     *out_session = s;
     return KVR_OK;
@@ -117,7 +120,8 @@ kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addr
     }
     c->n_helpers = n_helpers;
     c->role = KVRI_LEAD;
-    /* Distinguishes leads and restarts of the same lead; damage and confusion, not malice, are what it guards against. */
+    /* Distinguishes leads and restarts of the same lead; damage and confusion, not malice, are what it guards
+     * against. */
     c->session = (kvri_session_now(s) + 1u) * 0x9e3779b97f4a7c15ull ^ kvri_frame_check(c->own_address, KVR_ADDRESS_CAP);
     c->epoch = 0;
     return KVR_OK;
@@ -206,8 +210,10 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
         if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= n_vocab)
             return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
     if (n_boards > 1 && (s->chain.role != KVRI_LEAD || n_boards > s->chain.n_helpers + 1))
-        return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards, s->chain.n_helpers + 1);
-    if (p->on_board_loss > KVR_LOSS_FAIL) return refuse(s, KVR_ERR_ARG, "no such policy", KVR_LOSS_FAIL, p->on_board_loss);
+        return refuse(s, KVR_ERR_ARG, "more boards than kvr_session_set_boards named", n_boards,
+                      s->chain.n_helpers + 1);
+    if (p->on_board_loss > KVR_LOSS_FAIL)
+        return refuse(s, KVR_ERR_ARG, "no such policy", KVR_LOSS_FAIL, p->on_board_loss);
     if (p->strategy != KVR_STRATEGY_CHAIN && p->strategy != KVR_STRATEGY_TSP && p->strategy != KVR_STRATEGY_TSP_SKIP)
         return refuse(s, KVR_ERR_ARG, "no such strategy", KVR_STRATEGY_TSP_SKIP, p->strategy);
     if (n_boards > 1 && p->strategy != KVR_STRATEGY_CHAIN && s->plan.ring_tokens < s->plan.ctx_tokens)
@@ -240,7 +246,8 @@ static kvr_status cut_prompt(kvr_session *s, uint32_t n_ids, uint32_t kept, uint
     return KVR_OK;
 }
 
-/* Tokens up to `end` are about to be cached behind the n_cached ones, of which a chain brings only what the chunk sees. */
+/* Tokens up to `end` are about to be cached behind the n_cached ones, of which a chain brings only what the chunk
+ * sees. */
 static void note_windows(kvr_session *s, uint32_t chunk_first, uint32_t end) {
     const uint32_t reach = kvri_window_reach(&s->model->traits), ring = s->plan.ring_tokens;
     if (s->model->traits.window == 0) return;
@@ -266,7 +273,8 @@ kvr_status kvri_session_begin_chunk(kvr_session *s, uint32_t n_boards, const uin
     s->stats.own_first = first;
     s->stats.own_tokens = n;
     kvri_trace_begin(&s->trace, n_boards - 1);
-    kvri_forward_begin(&s->forward, first, n, KVR_PATH_PREFILL, s->goal == KVRI_GOAL_ALL ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
+    kvri_forward_begin(&s->forward, first, n, KVR_PATH_PREFILL,
+                       s->goal == KVRI_GOAL_ALL ? KVRI_GOAL_ALL : KVRI_GOAL_LAST);
     if (s->logits_from > first) s->forward.read_from = s->logits_from - first;
     h->rank = n_boards - 1;
     h->ring = n_boards > 1 && s->strategy != KVR_STRATEGY_CHAIN;
@@ -291,7 +299,8 @@ static kvr_status begin_question(kvr_session *s, uint64_t now_us, int again) {
     return KVR_OK;
 }
 
-/* By what is known from before: then nobody has to be asked. A board that was never met might not fit, which must be told. */
+/* By what is known from before: then nobody has to be asked. A board that was never met might not fit, which must be
+ * told. */
 static int alone_is_best(kvr_session *s) {
     kvri_chain *c = &s->chain;
     uint32_t boards[KVR_MAX_BOARDS], sizes[KVR_MAX_BOARDS];
@@ -444,7 +453,8 @@ static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
                                           s->parts.tokens + (s->n_tokens - n_recent), n_recent, &s->rng,
                                           s->parts.candidates, &id);
     if (status != KVR_OK) {
-        kvri_fail(&s->error, status, MODULE, "the logits hold no number to choose from: the file's weights are damaged");
+        kvri_fail(&s->error, status, MODULE,
+                  "the logits hold no number to choose from: the file's weights are damaged");
         return give_up(s, status);
     }
     if (s->n_new == 0) {
@@ -560,7 +570,8 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
 void kvr_session_idle(kvr_session *s, uint64_t max_us) {
     const kvri_chain *c = &s->chain;
     const kvr_fence fence = kvri_forward_fence(&s->forward);
-    const int network = s->phase == KVRI_PHASE_SERVE || s->phase == KVRI_PHASE_MEET || (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
+    const int network = s->phase == KVRI_PHASE_SERVE || s->phase == KVRI_PHASE_MEET ||
+                        (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
     if (fence != 0 && !network && s->backend.wait != NULL) {
         s->backend.wait(s->backend.user, fence);
         return;

@@ -1,5 +1,6 @@
 /*
- * kvr_speed.h - internal: what a board can do, as it travels in HELLO: the numbers of a kvr_board_profile without its texts.
+ * kvr_speed.h - internal: what a board can do, as it travels in HELLO: the numbers of a kvr_board_profile without its
+ * texts.
  */
 #ifndef KVR_SPEED_H
 #define KVR_SPEED_H

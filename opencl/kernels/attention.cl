@@ -1,8 +1,8 @@
 /*
- * attention.cl - one query row of one head against the keys of its window, up to its own position, online softmax (Milakov 2018; the
- * blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS and are
- * merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and KV_LOAD(p) (KVR_W
- * values as floats). For devices other than CPUs, which have attention_tile.cl
+ * attention.cl - one query row of one head against the keys of its window, up to its own position, online softmax
+ * (Milakov 2018; the blocked form of FlashAttention, Dao 2022) over blocks of KVR_KEYS keys that start at multiples of
+ * KVR_KEYS and are merged in ascending order. The host joins this piece once per KV type, with KV(name), KVT and
+ * KV_LOAD(p) (KVR_W values as floats). For devices other than CPUs, which have attention_tile.cl
  * and, where head_dim allows it, attention_one.cl.
  */
 #ifndef KVR_KEYS
@@ -31,10 +31,11 @@ typedef float2 floatw;
 #endif
 
 #if !KVR_CPU || KVR_D % 16 != 0
-/* Keys start .. end - 1, of which key j lies in row j mod ring, for the query vector qt: weighted values, their weight and the
- * largest score. */
-static void KV(attend_one)(global const float *qt, global const KVT *k_head, global const KVT *v_head, size_t step, uint start,
-                       uint end, uint ring, float scale, float cap, floatw *acc, float *out_most, float *out_sum) {
+/* Keys start .. end - 1, of which key j lies in row j mod ring, for the query vector qt: weighted values, their weight
+ * and the largest score. */
+static void KV(attend_one)(global const float *qt, global const KVT *k_head, global const KVT *v_head, size_t step,
+                           uint start, uint end, uint ring, float scale, float cap, floatw *acc, float *out_most,
+                           float *out_sum) {
     floatw query[KVR_DW];
     for (uint d = 0; d < KVR_DW; d++) {
         query[d] = VLOADW(qt + d * KVR_W) * scale;
@@ -105,9 +106,9 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
 
 #if !KVR_CPU
 /* q, dst: [rows][H * KVR_D]; k, v: [ring][G * KVR_D], H a multiple of G. Work-item: (head, row). */
-static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
-                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
-                          uint window, uint ring) {
+static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v, global float *dst,
+                       uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap, uint window,
+                       uint ring) {
     const uint h = (uint)get_global_id(0);
     const uint t = (uint)get_global_id(1);
     if (h >= H || t >= rows) return;
@@ -123,8 +124,8 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
 }
 
 kernel void KV(attention)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
-                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap,
-                          uint window, uint ring) {
+                          global float *dst, uint dst_row, uint H, uint G, uint rows, uint first, float scale,
+                          float cap, uint window, uint ring) {
     KV(attend)(q, q_row, k, v, dst, dst_row, H, G, rows, first, scale, 0.0f, UINT_MAX, UINT_MAX);
 }
 

@@ -1,9 +1,9 @@
 /*
- * attention_one.cl - attention of one row (decode) on CPU devices, split over the context: a work-item takes up to KVR_HEADS
- * heads of one KV head and the keys of one split, which begins at a multiple of KVR_SPLIT, and leaves its part (weighted
- * values, their weight, the largest score) to attention_merge. The row's few query vectors do not pay for turning keys as
- * attention_tile.cl does: a key is multiplied as it lies, and 16 sums of lanes are added up together. Values are read from
- * memory once for all heads of a group. The host joins this piece once per KV type.
+ * attention_one.cl - attention of one row (decode) on CPU devices, split over the context: a work-item takes up to
+ * KVR_HEADS heads of one KV head and the keys of one split, which begins at a multiple of KVR_SPLIT, and leaves its
+ * part (weighted values, their weight, the largest score) to attention_merge. The row's few query vectors do not pay
+ * for turning keys as attention_tile.cl does: a key is multiplied as it lies, and 16 sums of lanes are added up
+ * together. Values are read from memory once for all heads of a group. The host joins this piece once per KV type.
  */
 #if KVR_CPU && KVR_D % 16 == 0
 #ifndef KVR_HEADS
@@ -19,7 +19,8 @@
 #define KVR_DV_TILE 1
 #endif
 
-/* Lane j = sum of the lanes of a[j]: halves, quarters, pairs, single lanes are added up in turn, two vectors into one. */
+/* Lane j = sum of the lanes of a[j]: halves, quarters, pairs, single lanes are added up in turn, two vectors into
+ * one. */
 static float16 sums16(const float16 *a) {
     float16 b[8];
     float16 c[4];
@@ -54,9 +55,9 @@ static void fetch(global const uchar *at, size_t step_bytes, int n, int bytes) {
 }
 #endif
 
-/* q, dst: row [H * KVR_D]; k, v: [ring][G * KVR_D]; keys start .. end - 1. Work-item: (KV head and KVR_HEADS of its heads,
- * split). partial: [split][H][KVR_D] and, from stats_at on, [split][H][2]; unused when direct (one split). as_bytes, with
- * direct only and KVR_D in whole blocks: also quantised. */
+/* q, dst: row [H * KVR_D]; k, v: [ring][G * KVR_D]; keys start .. end - 1. Work-item: (KV head and KVR_HEADS of its
+ * heads, split). partial: [split][H][KVR_D] and, from stats_at on, [split][H][2]; unused when direct (one split).
+ * as_bytes, with direct only and KVR_D in whole blocks: also quantised. */
 kernel void KV(attention_one)(global const float *q, uint q_row, global const KVT *k, global const KVT *v,
                               global float *dst, uint dst_row, uint H, uint G, uint rows, uint start, uint end,
                               uint ring, float scale, float cap, uint first_split, uint direct, global float *partial,
@@ -177,7 +178,7 @@ kernel void KV(attention_one)(global const float *q, uint q_row, global const KV
         partial[stats_at + 2u * part + 1u] = sum[h];
     }
     if (as_bytes)
-        quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h_first * KVR_D, (h_first + (uint)n_heads) * KVR_D, H * KVR_D,
-                     bytes, scales, block_sums);
+        quantise_row(dst + (size_t)dst_row * H * KVR_D, 0, h_first * KVR_D, (h_first + (uint)n_heads) * KVR_D,
+                     H * KVR_D, bytes, scales, block_sums);
 }
 #endif

@@ -1,9 +1,9 @@
 /*
- * attention_tile.cl - attention on CPU devices: a work-item owns up to KVR_QUERIES (an option) query vectors of one KV head (all
- * heads of the group, row by row), walks over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS, converts
- * each block of keys and values to floats once, and merges the blocks in ascending order by online softmax (Milakov
- * 2018, FlashAttention, Dao 2022). The host joins this piece once per KV type, as attention.cl, which has the kernel of
- * the same name for other devices.
+ * attention_tile.cl - attention on CPU devices: a work-item owns up to KVR_QUERIES (an option) query vectors of one KV
+ * head (all heads of the group, row by row), walks over blocks of KVR_KEYS keys that start at multiples of KVR_KEYS,
+ * converts each block of keys and values to floats once, and merges the blocks in ascending order by online softmax
+ * (Milakov 2018, FlashAttention, Dao 2022). The host joins this piece once per KV type, as attention.cl, which has the
+ * kernel of the same name for other devices.
  *
  * Within a block a register tile of KVR_TILE_QUERIES query vectors is multiplied with the transposed keys, one column
  * of d at a time, then with the values, one key at a time. Every value is one chain of multiply-adds in ascending order
@@ -87,9 +87,10 @@ static void KV(turn_keys)(global const KVT *k, size_t step, int n, float *out) {
         }
 }
 
-/* q, dst: [rows][H * KVR_D]; k, v: [ring][G * KVR_D], H a multiple of G. Work-item: per_item <= KVR_QUERIES of the rows * (H / G)
- * query vectors (row-major) of one KV head. limited is a constant: what only soft caps and windows need (and rings, which only
- * windows have) is left out of the kernel without them, where it would cost registers and half of the speed. */
+/* q, dst: [rows][H * KVR_D]; k, v: [ring][G * KVR_D], H a multiple of G. Work-item: per_item <= KVR_QUERIES of the
+ * rows * (H / G) query vectors (row-major) of one KV head. limited is a constant: what only soft caps and windows need
+ * (and rings, which only windows have) is left out of the kernel without them, where it would cost registers and half
+ * of the speed. */
 static void KV(attend)(global const float *q, uint q_row, global const KVT *k, global const KVT *v, global float *dst,
                        uint dst_row, uint H, uint G, uint rows, uint first, float scale, float cap, uint window,
                        uint ring, uint per_item, const int limited) {
@@ -186,8 +187,8 @@ static void KV(attend)(global const float *q, uint q_row, global const KVT *k, g
                 most[i + r] = now_most;
                 sum[i + r] = sum[i + r] * fade[r] + sum16(lo + hi);
             }
-            /* Keys that only earlier rows of the tile see (their windows start first), keys that all see, keys that only
-             * later rows see. Rows without a key in common: all of them in the first or the last part. */
+            /* Keys that only earlier rows of the tile see (their windows start first), keys that all see, keys that
+             * only later rows see. Rows without a key in common: all of them in the first or the last part. */
             const int n_first = !limited ? 0 : clamp(starts[i + KVR_TILE_QUERIES - 1] - base, 0, KVR_KEYS);
             const int n_common = max(clamp(ends[i] - base, 0, KVR_KEYS), n_first);
             const int is_split = ends[i + KVR_TILE_QUERIES - 1] - base > n_common && n_common < KVR_KEYS;

@@ -12,8 +12,8 @@
 #define KVR_CHUNK 256u                  /* columns per work-item of the element-wise kernels */
 #define KVR_STRIP (16u * KVR_TILE_VECS) /* columns of a register tile; a constant, so that no division is left */
 
-/* Asks for the `bytes` that are read KVR_AHEAD bytes after these: decode reads a strip from end to end, and the processor's own
- * prefetching stops at every page. A hint only; it may point behind the buffer. */
+/* Asks for the `bytes` that are read KVR_AHEAD bytes after these: decode reads a strip from end to end, and the
+ * processor's own prefetching stops at every page. A hint only; it may point behind the buffer. */
 #define KVR_AHEAD 8192u
 #if KVR_POCL
 #define LOOK_AHEAD(from, bytes)                                                                                        \
@@ -25,15 +25,16 @@
 #define LOOK_AHEAD(from, bytes)
 #endif
 
-/* First key that a window of so many keys shows, when the last one is end - 1. In longs, because compilers make a saturating
- * subtraction of the plain form, which Oclgrind does not know. */
+/* First key that a window of so many keys shows, when the last one is end - 1. In longs, because compilers make a
+ * saturating subtraction of the plain form, which Oclgrind does not know. */
 static uint window_start(uint end, uint window) {
     return (uint)max((long)end - (long)window, 0L);
 }
 
 /*
- * Up to three weights of one type times the same row in one launch (matvec, matvec_int): their strips one behind the other,
- * those that are not there with N = 0. The prologue picks this work-item's: w, scale_at, dst, dst_row, N, and its column n.
+ * Up to three weights of one type times the same row in one launch (matvec, matvec_int): their strips one behind the
+ * other, those that are not there with N = 0. The prologue picks this work-item's: w, scale_at, dst, dst_row, N, and
+ * its column n.
  */
 #define WEIGHTS_ARGS                                                                                                   \
     global const uchar *w_a, uint scale_at_a, global float *dst_a, uint dst_row_a, uint N_a, global const uchar *w_b,  \

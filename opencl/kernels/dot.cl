@@ -1,9 +1,9 @@
 /*
- * dot.cl - the primitives of products that are not plain floats. The host chooses the variants by what device and CPU say of
- * themselves (kvr_ocl_device.c), never by trial.
+ * dot.cl - the primitives of products that are not plain floats. The host chooses the variants by what device and CPU
+ * say of themselves (kvr_ocl_device.c), never by trial.
  *
- * dot4x8, integers: lane i of the result is acc[i] + sum over j of w[i].byte[j] * x.byte[j]; x is four signed bytes, the same
- * for all lanes. Bytes of w are weights + KVR_DOT_OFFSET, so unsigned, or signed when the offset is 0.
+ * dot4x8, integers: lane i of the result is acc[i] + sum over j of w[i].byte[j] * x.byte[j]; x is four signed bytes,
+ * the same for all lanes. Bytes of w are weights + KVR_DOT_OFFSET, so unsigned, or signed when the offset is 0.
  */
 #define KVR_DOT_PLAIN 0 /* C */
 #define KVR_DOT_VNNI 1  /* x86 vpdpbusd on 512 bits; asm because PoCL's code generator does not know the builtin */
@@ -75,8 +75,8 @@ static int16 dot4x8(int16 acc, uint16 w, global const int *x) {
 #endif
 
 /*
- * dot2x16, bfloat16: lane i is acc[i] + the products of both halves of w[i] and *x, which are two neighbouring columns, the
- * lower one in the lower half. Sums are floats.
+ * dot2x16, bfloat16: lane i is acc[i] + the products of both halves of w[i] and *x, which are two neighbouring columns,
+ * the lower one in the lower half. Sums are floats.
  */
 #define KVR_PAIR_PLAIN 0 /* C, for comparing */
 #define KVR_PAIR_AVX 1   /* x86 vdpbf16ps on 512 bits; subnormals count as zero there */

@@ -1,7 +1,7 @@
 /*
- * matvec.cl - one row times a weight matrix in floats: decode, which lives on memory bandwidth. A work-item is one strip of
- * 16 columns; even and odd blocks of 32 k have accumulators of their own. The host joins this piece once per type, with
- * DT(name) = name_<type>.
+ * matvec.cl - one row times a weight matrix in floats: decode, which lives on memory bandwidth. A work-item is one
+ * strip of 16 columns; even and odd blocks of 32 k have accumulators of their own. The host joins this piece once per
+ * type, with DT(name) = name_<type>.
  */
 
 /* dst[n] = sum_k src[k] * w[n][k], + dst[n] when add. */

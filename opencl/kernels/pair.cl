@@ -1,6 +1,6 @@
 /*
- * pair.cl - activations as pairs of bfloat16, for products with weights of 16 bits (dot2x16 of dot.cl): a step does the work of
- * two. Operands are rounded to 8 significant bits (weights that are BF16 already are not), sums are floats.
+ * pair.cl - activations as pairs of bfloat16, for products with weights of 16 bits (dot2x16 of dot.cl): a step does the
+ * work of two. Operands are rounded to 8 significant bits (weights that are BF16 already are not), sums are floats.
  */
 
 /* bfloat16 in the upper half of each lane, rounded to nearest even; not-a-number stays one. */
@@ -10,7 +10,8 @@ static uint16 to_bf16(float16 v) {
     return select(rounded, bits | 0x00400000u, isnan(v)) & 0xffff0000u;
 }
 
-/* to[t][k_pad / 2] = pairs of row src_row + t of K columns, zero past the end. Work-item: KVR_CHUNK columns of one row. */
+/* to[t][k_pad / 2] = pairs of row src_row + t of K columns, zero past the end. Work-item: KVR_CHUNK columns of one
+ * row. */
 kernel void pair(global const float *src, uint src_row, uint K, uint rows, global uint *to, uint k_pad) {
     const uint first = (uint)get_global_id(0) * KVR_CHUNK;
     const uint t = (uint)get_global_id(1);

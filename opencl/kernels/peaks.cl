@@ -1,7 +1,7 @@
 /*
- * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds of floats, of bytes and of bfloat16 in
- * registers, and reading memory once. A program of its own, with dot.cl in front. Options: KVR_CPU, KVR_DOT, KVR_PAIR,
- * KVR_PEAK_VECS = accumulators of 16 lanes in a work-item.
+ * peaks.cl - what the device does at best, to judge the other kernels by: multiply-adds of floats, of bytes and of
+ * bfloat16 in registers, and reading memory once. A program of its own, with dot.cl in front. Options: KVR_CPU,
+ * KVR_DOT, KVR_PAIR, KVR_PEAK_VECS = accumulators of 16 lanes in a work-item.
  */
 #pragma OPENCL FP_CONTRACT ON
 

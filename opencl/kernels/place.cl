@@ -1,5 +1,6 @@
 /*
- * place.cl - keys and values into the cache. The host joins this piece once per KV type: KVT, KV_STORE16(v, p), KV_STORE(x, i, p).
+ * place.cl - keys and values into the cache. The host joins this piece once per KV type: KVT, KV_STORE16(v, p),
+ * KV_STORE(x, i, p).
  */
 
 /* Columns i .. end - 1 of a row, rounded to nearest even. */
@@ -28,8 +29,9 @@ kernel void KV(store)(global const float *src, uint src_row, global KVT *dst, ui
 }
 
 /*
- * rope of q (H heads, 0: none) and of k (G heads), then both caches; cache_row: that of the first token. Work-items: 16 pairs
- * of row t, as rope; behind these `turns` (at least one, which takes what is not rotated too) KVR_CHUNK columns of v.
+ * rope of q (H heads, 0: none) and of k (G heads), then both caches; cache_row: that of the first token. Work-items: 16
+ * pairs of row t, as rope; behind these `turns` (at least one, which takes what is not rotated too) KVR_CHUNK columns
+ * of v.
  */
 kernel void KV(place)(global float *q, uint q_row, global float *k, uint k_row, global const float *v, uint v_row,
                       global KVT *k_cache, uint k_cache_row, global KVT *v_cache, uint v_cache_row,

@@ -1,12 +1,12 @@
 /*
- * product.cl - the own products for any number of rows: dst[t][n] = sum_k src[t][k] * weight[n][k], added to dst[t][n] when
- * add. A work-item owns KVR_TILE_VECS strips of 16 columns and item_rows rows, which it takes in register tiles. Each value
- * is one chain of operations over ascending k, so neither tiles nor neighbours change a bit. Rows past the end repeat the
- * last one and are not written.
+ * product.cl - the own products for any number of rows: dst[t][n] = sum_k src[t][k] * weight[n][k], added to dst[t][n]
+ * when add. A work-item owns KVR_TILE_VECS strips of 16 columns and item_rows rows, which it takes in register tiles.
+ * Each value is one chain of operations over ascending k, so neither tiles nor neighbours change a bit. Rows past the
+ * end repeat the last one and are not written.
  *
- * Some columns of the weight are brought into private memory, then all rows go over them; in between, sums rest in dst. The
- * host joins this piece once per type and kind of operand, with PRODUCT = the kernel's name and, from one of two other
- * pieces, what a step is:
+ * Some columns of the weight are brought into private memory, then all rows go over them; in between, sums rest in dst.
+ * The host joins this piece once per type and kind of operand, with PRODUCT = the kernel's name and, from one of two
+ * other pieces, what a step is:
  *
  *           STEP columns   SRC, of src   PANEL, of 16 rows   TAKE32 32 columns of a strip   MAC(acc, panel, src)
  *   floats       1           float          float16                 (weight as floats)

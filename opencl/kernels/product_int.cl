@@ -1,10 +1,10 @@
 /*
- * product_int.cl - the same products in integers, for quantised weights: activations are quantised to 8 bits per block of
- * 32 (quant.cl), the products of a part of a block are summed exactly, and only the sums are scaled, in ascending blocks. The
- * host joins this piece once per such type, behind quantised.cl.
+ * product_int.cl - the same products in integers, for quantised weights: activations are quantised to 8 bits per block
+ * of 32 (quant.cl), the products of a part of a block are summed exactly, and only the sums are scaled, in ascending
+ * blocks. The host joins this piece once per such type, behind quantised.cl.
  *
- * A weight's byte is its value + STORED_OFFSET, which the start of the sum takes back: x_sum has the sums of the x of half
- * blocks. A least value is the same for a whole part, so it is multiplied with the part's sum of x.
+ * A weight's byte is its value + STORED_OFFSET, which the start of the sum takes back: x_sum has the sums of the x of
+ * half blocks. A least value is the same for a whole part, so it is multiplied with the part's sum of x.
  */
 #if PARTS == 1
 #define SUM_OF_PART(block, p) (x_sum[2u * (block)] + x_sum[2u * (block) + 1u])
@@ -13,8 +13,8 @@
 #endif
 
 kernel void DT(gemm_int)(global const uchar *w, uint k_pad, uint scale_at, global const int *x,
-                         global const float *x_scale, global const int *x_sum, uint rows, global float *dst, uint dst_row,
-                         uint N, uint add, uint item_rows) {
+                         global const float *x_scale, global const int *x_sum, uint rows, global float *dst,
+                         uint dst_row, uint N, uint add, uint item_rows) {
     const uint n = (uint)get_global_id(0) * KVR_STRIP;
     const uint t_first = (uint)get_global_id(1) * item_rows;
     if (n >= N || t_first >= rows) return;

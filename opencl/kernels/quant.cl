@@ -1,8 +1,8 @@
 /*
- * quant.cl - activations as bytes, for the integer products (product_int.cl): x [rows][K], with scale [rows][K / 32] and
- * the sums of half blocks [rows][K / 16].
- * Round to nearest even; a block's largest value becomes 127. The operators whose results are mostly multiplied next (norm,
- * activate) do it for the columns they have just made; others are followed by quantise.
+ * quant.cl - activations as bytes, for the integer products (product_int.cl): x [rows][K], with scale [rows][K / 32]
+ * and the sums of half blocks [rows][K / 16].
+ * Round to nearest even; a block's largest value becomes 127. The operators whose results are mostly multiplied next
+ * (norm, activate) do it for the columns they have just made; others are followed by quantise.
  */
 #define QUANT_BLOCK 32u
 #define NEAREST 12582912.0f /* 1.5 * 2^23: floats from here on are whole, so adding it rounds to nearest even */

@@ -1,7 +1,7 @@
 /*
- * quantised.cl - weights in blocks of 32 columns: element = (code - OFFSET) * scale, + least where LEAST; functions as in
- * plain.cl. The host joins this piece once per type, with DT(name) = name_<type> and the numbers of KVRI_OCL_TYPE_LIST
- * (src/kvr_ocl.h):
+ * quantised.cl - weights in blocks of 32 columns: element = (code - OFFSET) * scale, + least where LEAST; functions as
+ * in plain.cl. The host joins this piece once per type, with DT(name) = name_<type> and the numbers of
+ * KVRI_OCL_TYPE_LIST (src/kvr_ocl.h):
  *
  *   LOW, HIGH   bits of a code: low ones 2, 4 or 8, high ones 0, 1 or 2
  *   PARTS       of a block that have a scale each: 1, or 2 of 16 columns
@@ -11,9 +11,10 @@
  *   [strip][block][LOW + HIGH vectors][16 n][4 bytes], and from byte scale_at on
  *   [strip][GROUP blocks] scale [16 n] halfs, least [16 n] halfs, scales [block][part][16 n] bytes, leasts likewise
  *
- * Group g of a block are its columns 4 g .. 4 g + 3, the four bytes of a lane of one vector: the operand of dot4x8. Its low
- * bits are in vector g % LOW from bit LOW * (g / LOW) of each byte on, its high bits likewise in the HIGH vectors behind.
- * Rows are staged with the same bytes in the same order (src/kvr_ocl_convert.c); here 16 of them lie side by side.
+ * Group g of a block are its columns 4 g .. 4 g + 3, the four bytes of a lane of one vector: the operand of dot4x8. Its
+ * low bits are in vector g % LOW from bit LOW * (g / LOW) of each byte on, its high bits likewise in the HIGH vectors
+ * behind. Rows are staged with the same bytes in the same order (src/kvr_ocl_convert.c); here 16 of them lie side by
+ * side.
  */
 #define HALVES (1u + LEAST)
 #define GROUP (1u + 7u * SMALL)
@@ -26,8 +27,8 @@
 #define STORED_OFFSET OFFSET
 #endif
 
-static void DT(put16)(global const uchar *rows, uint row_bytes, uint n_rows, uint k, uint K, global uchar *w, uint k_pad,
-                      uint scale_at, uint strip) {
+static void DT(put16)(global const uchar *rows, uint row_bytes, uint n_rows, uint k, uint K, global uchar *w,
+                      uint k_pad, uint scale_at, uint strip) {
     const uint b = k / 32u % GROUP;
     const size_t index = (size_t)strip * (k_pad / 32u) + k / 32u;
     global uint *out = (global uint *)w + index * (VECTORS * 16u);
@@ -71,8 +72,8 @@ static uint16 DT(four)(global const uint *block, uint g) {
     return v;
 }
 
-/* Scale (which 0) or least (which 1) of a part of block `index` of the matrix. vload_half16 is one instruction on CPUs where
- * its scalar form is a call. */
+/* Scale (which 0) or least (which 1) of a part of block `index` of the matrix. vload_half16 is one instruction on CPUs
+ * where its scalar form is a call. */
 static float16 DT(scale16)(global const uchar *w, uint scale_at, uint index, uint part, uint which) {
     global const uchar *head = w + scale_at + (size_t)(index / GROUP) * (16u * HEAD);
     const float16 common = vload_half16(which, (global const half *)head);

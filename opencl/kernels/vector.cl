@@ -4,14 +4,15 @@
 
 /*
  * dst[t] = (src[t] - mean) / sqrt(mean((src[t] - mean)^2) + eps) * w + bias, mean taken as 0 without KVR_NORM_CENTER;
- * added to dst with KVR_NORM_ADD; as_bytes: also quantised. Rows of M columns; views and rows count such rows. Work-item: one row.
+ * added to dst with KVR_NORM_ADD; as_bytes: also quantised. Rows of M columns; views and rows count such rows.
+ * Work-item: one row.
  */
 #define KVR_NORM_CENTER 1u
 #define KVR_NORM_BIAS 2u
 #define KVR_NORM_ADD 4u
 kernel void norm(global const float *src, uint src_row, global float *dst, uint dst_row, global const void *w,
-                 uint w_half, global const void *bias, uint bias_half, uint flags, uint M, uint rows, float eps, uint as_bytes,
-                 global char *bytes, global float *scales, global int *block_sums) {
+                 uint w_half, global const void *bias, uint bias_half, uint flags, uint M, uint rows, float eps,
+                 uint as_bytes, global char *bytes, global float *scales, global int *block_sums) {
     const uint t = (uint)get_global_id(0);
     if (t >= rows) return;
     global const float *x = src + (size_t)(src_row + t) * M;
@@ -79,7 +80,8 @@ static float16 rope_angles(global const void *freq, uint freq_half, uint i, uint
 }
 
 /* Rotates pairs i .. i + here - 1 of every head of a row: elements (2i, 2i + 1), or with halves (i, i + pairs). */
-static void rotate_heads(global float *row, uint heads, uint i, uint here, uint pairs, uint halves, float16 c, float16 s) {
+static void rotate_heads(global float *row, uint heads, uint i, uint here, uint pairs, uint halves, float16 c,
+                         float16 s) {
     const uint step = halves ? 1u : 2u;
     const uint apart = halves ? pairs : 1u;
     global float *pair = row + step * i;
@@ -145,7 +147,8 @@ static float activated(float v, uint kind) {
     return 0.5f * v * (1.0f + tanh(0.79788456f * (v + 0.044715f * v * v * v)));
 }
 
-/* x[t][i] = activation(x[t][i]), with has_up times up[t][i]; as_bytes: also quantised. Work-item: KVR_CHUNK columns of one row. */
+/* x[t][i] = activation(x[t][i]), with has_up times up[t][i]; as_bytes: also quantised. Work-item: KVR_CHUNK columns of
+ * one row. */
 kernel void activate(global float *x, uint x_row, global const float *up, uint up_row, uint has_up, uint kind, uint F,
                      uint rows, uint as_bytes, global char *bytes, global float *scales, global int *block_sums) {
     const uint t = (uint)get_global_id(1);
@@ -202,5 +205,6 @@ static int exponent_8bit(float16 lo, float16 hi) {
 
 static float16 round_8bit(float16 x, int e) {
     const float16 q = fmin(fmax(rint(x * as_float((uint)(127 - e) << 23)), -127.0f), 127.0f);
-    return convert_float16(convert_int16(q)) * as_float((uint)(127 + e) << 23); /* whole numbers have no negative zero */
+    /* whole numbers have no negative zero */
+    return convert_float16(convert_int16(q)) * as_float((uint)(127 + e) << 23);
 }

@@ -1,6 +1,6 @@
 /*
- * weight.cl - the kernels that move a weight matrix [N][K]: into the device's layout at open, out of it for CLBlast and for
- * the embedding. The host joins this piece once per type, with DT(name) = name_<type>.
+ * weight.cl - the kernels that move a weight matrix [N][K]: into the device's layout at open, out of it for CLBlast and
+ * for the embedding. The host joins this piece once per type, with DT(name) = name_<type>.
  */
 
 /* Rows 16 * strip.. of the matrix, which start at byte 0 of `rows`. Work-item: one strip x KVR_CHUNK columns. */
@@ -14,7 +14,8 @@ kernel void DT(pack)(global const uchar *rows, uint row_bytes, uint n_rows, uint
                   first_strip + s);
 }
 
-/* panel[k][n] as floats, n_pad columns from strip `first_strip` on; zero past the end. Work-item: one strip x KVR_CHUNK k. */
+/* panel[k][n] as floats, n_pad columns from strip `first_strip` on; zero past the end. Work-item: one strip x KVR_CHUNK
+ * k. */
 kernel void DT(unpack)(global const uchar *w, uint k_pad, uint scale_at, uint first_strip, uint strips, uint n_pad,
                        uint panel_k, global float *panel) {
     const uint s = (uint)get_global_id(0);

@@ -111,8 +111,8 @@ static kvr_status prepare(peaks_run *run, kvr_error *error) {
     const char *const sources[] = {kvri_ocl_source_dot, "\n", kvri_ocl_source_peaks};
     char options[96];
     cl_int native = CL_SUCCESS;
-    /* On CPUs three quarters of the registers that the tile of the own product fills: enough chains to hide the latency,
-     * and room for x and y. */
+    /* On CPUs three quarters of the registers that the tile of the own product fills: enough chains to hide the
+     * latency, and room for x and y. */
     run->vecs = cl->limits.is_cpu ? cl->limits.tile_rows * cl->limits.tile_vecs * 3u / 4u : 2u;
     run->group = cl->limits.work_group;
     run->items = (size_t)cl->info.compute_units * (cl->limits.is_cpu ? 64u : 2048u);

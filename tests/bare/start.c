@@ -1,4 +1,5 @@
-/* From reset to main on a Cortex-M, for tests: floating point on, files and output through the emulator (semihosting). */
+/* From reset to main on a Cortex-M, for tests: floating point on, files and output through the emulator
+ * (semihosting). */
 #include <stdint.h>
 #include <stdlib.h>
 

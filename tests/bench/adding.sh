@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What one more board does to the time to the first token, with the default cut, which may leave boards out: a row per prompt length,
-# a column per chain, and the most that a board made it slower.
+# What one more board does to the time to the first token, with the default cut, which may leave boards out: a row per
+# prompt length, a column per chain, and the most that a board made it slower.
 #
 #   adding.sh [-r RUNS] [-e PROFILE] SHAPE.gguf [TOKENS ...]       default: 3, snapdragon-8gen3; 16 64 256 1024 2048
 #
-# Emulated boards (examples/profiles) over real frames and loopback; the least of RUNS. SHAPE: make_model.py --hollow. Leave the
-# machine alone meanwhile: at 16 tokens a millisecond is what is looked for.
+# Emulated boards (examples/profiles) over real frames and loopback; the least of RUNS. SHAPE: make_model.py --hollow.
+# Leave the machine alone meanwhile: at 16 tokens a millisecond is what is looked for.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# kvr beside llama.cpp (or a relative) on the same files in one run: both engines in turn, round by round, medians, ratios.
+# kvr beside llama.cpp (or a relative) on the same files in one run: both engines in turn, round by round, medians,
+# ratios.
 #
 #   tests/bench/compare.sh [--threads N] [--rounds N] [--depth N] [FILE.gguf ...]
 #
@@ -16,8 +17,8 @@
 #   LLAMA_ARGS    further options of the other engine, for example "-fa 1"
 #   SCRATCH       folder for models and Python (default: kvr-compare in TMPDIR); kept, because both take long to make
 #
-# Hold both to the same cores with taskset in front. Tests are those of llama-bench: pp512 = a prompt of 512 tokens, tg128
-# = 128 tokens one by one. llama-cpp-python is driven by llama_bench.py, which tells how.
+# Hold both to the same cores with taskset in front. Tests are those of llama-bench: pp512 = a prompt of 512 tokens,
+# tg128 = 128 tokens one by one. llama-cpp-python is driven by llama_bench.py, which tells how.
 set -eu
 LC_ALL=C.UTF-8
 export LC_ALL
@@ -43,7 +44,8 @@ done
 if [ -z "${KVR:-}" ]; then
     for KVR in "$top/build/release/bin/kvr" "$top/build/ci/bin/kvr"; do [ ! -x "$KVR" ] || break; done
 fi
-[ -x "$KVR" ] || die "no program at '$KVR': build it (cmake --preset release && cmake --build --preset release), or set KVR"
+[ -x "$KVR" ] ||
+    die "no program at '$KVR': build it (cmake --preset release && cmake --build --preset release), or set KVR"
 SCRATCH=${SCRATCH:-${TMPDIR:-/tmp}/kvr-compare}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -154,7 +156,8 @@ echo "| --- | --- | ---: | ---: | ---: |"
 sort "$work/samples" | awk '
     function median(list,   x, n, i, j, t) {
         n = split(list, x, " ")
-        for (i = 2; i <= n; i++) for (j = i; j > 1 && x[j] + 0 < x[j - 1] + 0; j--) { t = x[j]; x[j] = x[j - 1]; x[j - 1] = t }
+        for (i = 2; i <= n; i++)
+            for (j = i; j > 1 && x[j] + 0 < x[j - 1] + 0; j--) { t = x[j]; x[j] = x[j - 1]; x[j - 1] = t }
         return n % 2 ? x[(n + 1) / 2] : (x[n / 2] + x[n / 2 + 1]) / 2
     }
     { at = match($0, / [^ ]*$/); key = substr($0, 1, at - 1); all[key] = all[key] " " substr($0, at + 1) }

@@ -4,8 +4,8 @@
     python3 tests/bench/llama_bench.py -m FILE [-p N,...] [-n N,...] [-d N,...] [-t N] [-r N] [-fa auto|0|1] [-ctk f16]
 
 Needs llama-cpp-python (PyPI). As llama-bench does it, through the C interface: pp feeds n random ids, the first one BOS
-where the vocabulary asks for it, in batches of 2048 (micro-batches of 512); tg feeds one random id at a time; both behind
--d ids that are not timed; one run to warm up. Only the logits of the last id are computed. CPU only.
+where the vocabulary asks for it, in batches of 2048 (micro-batches of 512); tg feeds one random id at a time; both
+behind -d ids that are not timed; one run to warm up. Only the logits of the last id are computed. CPU only.
 """
 import argparse
 import ctypes

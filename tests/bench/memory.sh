@@ -1,5 +1,6 @@
 #!/bin/sh
-# What kvr plans to take beside what its processes have: one board, and lead and helper of a chain of three, on every backend.
+# What kvr plans to take beside what its processes have: one board, and lead and helper of a chain of three, on every
+# backend.
 #
 #   tests/bench/memory.sh [-d BACKEND] [FILE.gguf]
 #
@@ -7,8 +8,8 @@
 #   FILE   default: the model in examples/model
 #   KVR    the program (default: build/release/bin/kvr or build/ci/bin/kvr)
 #
-# Each process answers prompts that fill most of its context (512 tokens, more where the vocabulary is poor) and is looked at while
-# it waits for the next. In MiB:
+# Each process answers prompts that fill most of its context (512 tokens, more where the vocabulary is poor) and is
+# looked at while it waits for the next. In MiB:
 #   plan        exact: model, session, device
 #   estimate    the plan's allowance for drivers, and for libzmq with all its queues full
 #   private     what the process has for itself (RssAnon); beyond = private - plan: drivers, libraries, the program
@@ -31,7 +32,8 @@ PIDS=
 trap 'for pid in $PIDS; do kill -9 $pid 2>/dev/null || true; done; rm -rf "$TMP"' EXIT
 trap 'exit 1' INT TERM HUP
 CTX=512
-[ "$(echo "$SYSTEM" | "$KVR" tokenize -m "$MODEL" | wc -w)" -lt 400 ] || CTX=1200 # a vocabulary of little more than letters
+# a vocabulary of little more than letters
+[ "$(echo "$SYSTEM" | "$KVR" tokenize -m "$MODEL" | wc -w)" -lt 400 ] || CTX=1200
 OPTIONS="-m $MODEL -c $CTX --batch 64"
 
 row() { # row NAME PID BOARDS ARGS
@@ -44,7 +46,9 @@ row() { # row NAME PID BOARDS ARGS
         /^libzmq beside/ { zmq = $(NF - 1) }
         END {
             while ((getline line < status) > 0) { split(line, w, " "); x[w[1]] = w[2] / 1024 }
-            printf "%-34s %8.2f %8.2f %9.2f %8.2f %8.2f\n", name, plan, driver + zmq, x["RssAnon:"], x["RssAnon:"] - plan, x["VmHWM:"]
+            private = x["RssAnon:"]
+            printf "%-34s %8.2f %8.2f %9.2f %8.2f %8.2f\n",
+                   name, plan, driver + zmq, private, private - plan, x["VmHWM:"]
         }'
 }
 chat_up() { # chat_up ARGS: a lead that waits for a message on descriptor 8 and answers on 9
@@ -57,7 +61,8 @@ chat_up() { # chat_up ARGS: a lead that waits for a message on descriptor 8 and 
     PIDS="$PIDS $CHAT"
     exec 8>"$TMP/in" 9<"$TMP/out"
     for _ in 1 2 3; do
-        printf '%s\n/reset\n' "12:00 fan Bonn repaired by Bruno, 12:01 fan Bonn repaired by Bruno, 12:02 fan Bonn repaired by Bruno" >&8
+        repaired="fan Bonn repaired by Bruno"
+        printf '%s\n/reset\n' "12:00 $repaired, 12:01 $repaired, 12:02 $repaired" >&8
         IFS= read -r _ <&9 || { cat "$TMP/err" >&2; exit 1; }
     done
 }

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Runs rows of 'kvr bench --paper' with emulated boards: real frames, links, scheduling and sessions, and boards that sleep as
-# long as their profile says. Writes the lines that 'kvr bench --paper --runs FILE' puts beside its predictions.
+# Runs rows of 'kvr bench --paper' with emulated boards: real frames, links, scheduling and sessions, and boards that
+# sleep as long as their profile says. Writes the lines that 'kvr bench --paper --runs FILE' puts beside its
+# predictions.
 #
 #   paper.sh [-b BOARD] [-m MODEL]... [-l NETWORK]... [-P BOARDS]... [-p TOKENS]... >examples/profiles/runs/BOARD.txt
 #
 # Defaults: a100; llama-7b, falcon-7b; paper-fast, paper-slow; 4, 8; 4096, 8192. All of it takes an hour.
 #
-# One machine cannot pass on as many bytes as 8 boards on 300 GB/s links. So time is stretched: all rates of board and network are
-# divided by one factor, chosen so that frames take FRAMES_MBS (default 100) megabytes a second here, and what was measured is
-# divided by it, too. Ports are shaped by examples/rig.sh (root) where the network is slower then than this machine, else the
-# machine's loopback stands for them. Latency is not added. Hollow models are made by make_model.py (python3, numpy, gguf).
+# One machine cannot pass on as many bytes as 8 boards on 300 GB/s links. So time is stretched: all rates of board and
+# network are divided by one factor, chosen so that frames take FRAMES_MBS (default 100) megabytes a second here, and
+# what was measured is divided by it, too. Ports are shaped by examples/rig.sh (root) where the network is slower then
+# than this machine, else the machine's loopback stands for them. Latency is not added. Hollow models are made by
+# make_model.py (python3, numpy, gguf).
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
@@ -39,7 +41,10 @@ done
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 { print $at[name] }' "$tmp/predicted"; }
+column() {
+    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 { print $at[name] }' \
+        "$tmp/predicted"
+}
 field() { awk -v name="$1" '$1 == name { print $2 }' "$2"; }
 # stretched FILE: the profile of a board or a link on which everything takes `stretch` times as long
 stretched() {
@@ -50,8 +55,8 @@ stretched() {
 }
 # chain STRATEGY: one prompt; its time and bytes
 chain() {
-    local args=(bench -m "$model_file" --emulate "$tmp/board.txt" --profile "$tmp/board.txt" --link "$tmp/link.txt" -p "$tokens"
-        -n 0 -r 1 --no-warmup --trace "$tmp/trace.json" --strategy "$1" $both -o csv)
+    local args=(bench -m "$model_file" --emulate "$tmp/board.txt" --profile "$tmp/board.txt" --link "$tmp/link.txt"
+        -p "$tokens" -n 0 -r 1 --no-warmup --trace "$tmp/trace.json" --strategy "$1" $both -o csv)
     if [ "$mbit" -lt $loopback_mbit ]; then
         "$here/../../examples/rig.sh" -n $((boards - 1)) -r "${mbit}mbit" \
             -b "-m $model_file --emulate $tmp/board.txt --max-boards $boards $both" \
@@ -77,9 +82,10 @@ for model in "${models[@]}"; do
     for network in "${networks[@]}"; do
         for boards in "${chains[@]}"; do
             for tokens in "${lengths[@]}"; do
-                "$KVR" bench --paper --board "$board" --models "$model" --link "$network" --boards "$boards" -p "$tokens" -o csv \
-                    >"$tmp/predicted"
-                stretch=$(awk -v bytes="$(column bytes_tsp)" -v ms="$(column tsp_ms)" -v mbs="$frames_mbs" -v least=$least_stretch \
+                "$KVR" bench --paper --board "$board" --models "$model" --link "$network" --boards "$boards" \
+                    -p "$tokens" -o csv >"$tmp/predicted"
+                stretch=$(awk -v bytes="$(column bytes_tsp)" -v ms="$(column tsp_ms)" -v mbs="$frames_mbs" \
+                    -v least=$least_stretch \
                     'BEGIN { by = bytes / ms / 1e3 / mbs; printf "%d", by < least ? least : by + 1 }')
                 stretched "$profiles/boards/$board.txt" >"$tmp/board.txt"
                 stretched "$profiles/links/$network.txt" >"$tmp/link.txt"

@@ -5,9 +5,9 @@
 #
 # Real boards (-m; default the shipped model): one core each of this machine, up to CORES of them (default: all). Their
 # profile is measured first ('kvr plan --measure'). Leave the machine alone meanwhile. -m none: no such.
-# Emulated boards (-e; default: 1.1 B and 7 B shapes made by make_model.py, which needs python3 with numpy and gguf): boards
-# that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are real work:
-# many boards of a large shape want more than one core. -e none: no such.
+# Emulated boards (-e; default: 1.1 B and 7 B shapes made by make_model.py, which needs python3 with numpy and gguf):
+# boards that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are
+# real work: many boards of a large shape want more than one core. -e none: no such.
 #
 # Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3), with an even cut and with the
 # planner's.
@@ -30,21 +30,24 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 printf '%-42s %6s %-22s %12s %12s %8s\n' boards tokens cut predicted_ms measured_ms ratio
-# run LABEL PROFILE LINK P TOKENS ARGS...: one chain, with an even cut and with the planner's. --profile cuts and predicts.
+# run LABEL PROFILE LINK P TOKENS ARGS...: one chain, with an even cut and with the planner's. --profile cuts and
+# predicts.
 run() {
     local label=$1 profile=$2 link=$3 boards=$4 tokens=$5
     shift 5
     for cut in even planned; do
         if [ "$cut" = planned ] && [ "$boards" = 1 ]; then continue; fi
-        "$kvr" bench "$@" -p "$tokens" -n 0 -r "$runs" -o json --local-boards "$boards" --profile "$profile" --link "$link" \
-            $(if [ "$cut" = even ]; then echo --even; fi) >"$tmp/run.json" 2>"$tmp/run.err" || { cat "$tmp/run.err" >&2; exit 1; }
+        "$kvr" bench "$@" -p "$tokens" -n 0 -r "$runs" -o json --local-boards "$boards" --profile "$profile" \
+            --link "$link" $(if [ "$cut" = even ]; then echo --even; fi) >"$tmp/run.json" 2>"$tmp/run.err" ||
+            { cat "$tmp/run.err" >&2; exit 1; }
         awk -F'[][, :"]+' -v label="$label" -v tokens="$tokens" -v boards="$boards" -v cut="$cut" '
             /"least_ttft_ms"/ { measured = $3 }
             /"expected_ttft_ms"/ { expected = $3 }
             /"boards"/ { used = $3 }
             END {
                 if (!(measured > 0) || !(expected > 0)) exit 1
-                printf "%-42s %6d %-22s %12.1f %12.1f %8.3f\n", label, tokens, cut, expected, measured, expected / measured
+                printf "%-42s %6d %-22s %12.1f %12.1f %8.3f\n",
+                       label, tokens, cut, expected, measured, expected / measured
             }' "$tmp/run.json" | tee -a "$tmp/all" || { echo "no times in:" >&2; cat "$tmp/run.json" >&2; exit 1; }
     done
 }
@@ -52,7 +55,8 @@ run() {
 if [ "$model" = none ]; then cores=0; fi
 if [ "$cores" != 0 ]; then
     echo "real boards: $(basename "$model"), one core each"
-    "$kvr" plan -m "$model" -t 1 --measure -r $((runs + 2)) --name one-core -o "$tmp/one-core.txt" 2>"$tmp/measure.err" ||
+    "$kvr" plan -m "$model" -t 1 --measure -r $((runs + 2)) --name one-core -o "$tmp/one-core.txt" \
+        2>"$tmp/measure.err" ||
         { cat "$tmp/measure.err" >&2; exit 1; }
 fi
 for tokens in 256 512 1024 1536; do

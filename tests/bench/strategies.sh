@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Time to the first token by each way to share a prompt, in turn, medians: single, tsp, tsp-skip, chain (even cut) over the same
-# links and operators.
+# Time to the first token by each way to share a prompt, in turn, medians: single, tsp, tsp-skip, chain (even cut) over
+# the same links and operators.
 #
 #   strategies.sh [-r ROUNDS] -m MODEL.gguf -p TOKENS [--local-boards P] [more options of 'kvr bench']
 #
-# Boards are processes of one core each (default two). With --emulate PROFILE they take a profile's time instead of computing.
-# Leave the machine alone meanwhile. Program: the environment's KVR.
+# Boards are processes of one core each (default two). With --emulate PROFILE they take a profile's time instead of
+# computing. Leave the machine alone meanwhile. Program: the environment's KVR.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +21,8 @@ trap 'rm -rf "$tmp"' EXIT
 strategies="single tsp tsp-skip chain"
 for ((round = 0; round < rounds; round++)); do
     for strategy in $strategies; do
-        "$kvr" bench "${boards[@]}" -n 0 -r 1 -o json --strategy $strategy "$@" >"$tmp/out" 2>"$tmp/err" || { cat "$tmp/err" >&2; exit 1; }
+        "$kvr" bench "${boards[@]}" -n 0 -r 1 -o json --strategy $strategy "$@" >"$tmp/out" 2>"$tmp/err" ||
+            { cat "$tmp/err" >&2; exit 1; }
         sed -n 's/.*"ttft_ms": *\([0-9.]*\).*/\1/p' "$tmp/out" | head -n 1 >>"$tmp/$strategy"
     done
 done
@@ -29,6 +30,7 @@ median() { sort -g "$1" | awk '{ x[NR] = $1 } END { print (x[int((NR + 1) / 2)] 
 chain=$(median "$tmp/chain")
 printf '%-10s %12s %12s  %s\n' strategy ttft_ms "x chain" runs
 for strategy in $strategies; do
-    awk -v name=$strategy -v ms="$(median "$tmp/$strategy")" -v chain="$chain" -v runs="$(tr '\n' ' ' <"$tmp/$strategy")" \
+    awk -v name=$strategy -v ms="$(median "$tmp/$strategy")" -v chain="$chain" \
+        -v runs="$(tr '\n' ' ' <"$tmp/$strategy")" \
         'BEGIN { printf "%-10s %12.1f %12.2f  %s\n", name, ms, ms / chain, runs }'
 done

@@ -98,8 +98,9 @@ a_conversation_and_a_benchmark_do_it_too() {
     must_pass
     first=$(sed -n 's/.*"partition": "\([0-9]*\),.*/\1/p' "$TMP/out")
     [ "${first:-0}" -gt 220 ] && [ "$first" -lt 300 ] || fail "bench: $(grep partition "$TMP/out")"
-    printf 'Once upon a time\n/stats\n' | timeout "$LIMIT_S" "$KVR" chat -m "$STORIES" -d reference --template plain -n 8 -c 512 \
-        --local-boards 2 >"$TMP/out" 2>"$TMP/err" || fail "chat: $(cat "$TMP/err")"
+    printf 'Once upon a time\n/stats\n' |
+        timeout "$LIMIT_S" "$KVR" chat -m "$STORIES" -d reference --template plain -n 8 -c 512 \
+            --local-boards 2 >"$TMP/out" 2>"$TMP/err" || fail "chat: $(cat "$TMP/err")"
     grep -q '^boards   ' "$TMP/err" || fail "chat says nothing of its boards"
 }
 

@@ -10,7 +10,8 @@ md_has_the_columns_of_llama_bench() {
     must_pass
     [ "$(wc -l <"$TMP/out")" = 4 ] || fail "$(wc -l <"$TMP/out") lines, not 4"
     head -n 1 "$TMP/out" | tr -d ' ' >"$TMP/head"
-    [ "$(cat "$TMP/head")" = '|model|size|params|backend|threads|boards|test|t/s|ttft_ms|planned|resident|' ] || fail "$(cat "$TMP/head")"
+    [ "$(cat "$TMP/head")" = '|model|size|params|backend|threads|boards|test|t/s|ttft_ms|planned|resident|' ] ||
+        fail "$(cat "$TMP/head")"
     grep -q 'pp16 | .*±' "$TMP/out" || fail "no pp16"
     grep -q 'tg4 | .*±' "$TMP/out" || fail "no tg4"
 }
@@ -78,7 +79,8 @@ operators_of_an_opencl_device_have_their_share_of_its_peaks() {
     kvr bench -m "$STORIES" -d opencl --kernels --batch 16 --depth 0 -r 1 -o csv
     must_pass
     awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; n = NF } NF != n { exit 1 }
-        NR > 1 && $at["fma_share"] == "" && $at["read_share"] == "" { exit 1 }' "$TMP/out" || fail "a row without a share"
+        NR > 1 && $at["fma_share"] == "" && $at["read_share"] == "" { exit 1 }' "$TMP/out" ||
+        fail "a row without a share"
     grep -q '^"prefill","matmul"' "$TMP/out" || fail "no matmul"
 }
 a_context_too_small_is_a_sentence() {

@@ -3,7 +3,10 @@
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 IDS=$(some_ids 40)
-lead() { kvr run -m "$STORIES" -d reference --ids "$IDS" -n 16 --print-ids --ignore-eos --even --listen 'tcp://127.0.0.1:*' "$@"; }
+lead() {
+    kvr run -m "$STORIES" -d reference --ids "$IDS" -n 16 --print-ids --ignore-eos --even \
+        --listen 'tcp://127.0.0.1:*' "$@"
+}
 helper() { start_board -m "$STORIES" -d reference "$@"; }
 
 boards_serve_one_lead_after_the_other() {

@@ -15,7 +15,8 @@ chain() {
     name=$1 boards=$2 partition=$3 n_new=$4
     shift 4
     [ "$partition" = - ] || set -- --partition "$partition" "$@"
-    kvr eval -m "$STORIES" --ids "$(cat "$TMP/$name.ids")" -n "$n_new" --raw "$TMP/chain.raw" --local-boards "$boards" "$@"
+    kvr eval -m "$STORIES" --ids "$(cat "$TMP/$name.ids")" -n "$n_new" --raw "$TMP/chain.raw" \
+        --local-boards "$boards" "$@"
     must_pass "$boards boards, $partition"
     same "$TMP/$name.txt" "$TMP/out" "$boards boards, $partition, listing"
     same "$TMP/$name.raw" "$TMP/chain.raw" "$boards boards, $partition, logits"

@@ -50,7 +50,8 @@ helpers_with_a_window_of_layers() {
         must_pass
         awk '/^(session|device) +keys and values/ { print $(NF - 1) }' "$TMP/out" >"$TMP/window.$window"
     done
-    [ $(($(cat "$TMP/window.1") * 5)) = "$(cat "$TMP/window.5")" ] || fail "the plan of one layer is not a fifth of five's"
+    [ $(($(cat "$TMP/window.1") * 5)) = "$(cat "$TMP/window.5")" ] ||
+        fail "the plan of one layer is not a fifth of five's"
 }
 sliding_windows_keep_the_latest_tokens() {
     gemma3=$HERE/../golden/models/gemma3.gguf
@@ -84,7 +85,8 @@ text_is_the_same_too() {
     kvr run -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64
     must_pass
     cp "$TMP/out" "$TMP/one"
-    kvr run --even -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64 --local-boards 3
+    kvr run --even -m "$STORIES" -d reference -p 'Once upon a time there was a little dog who liked to' -n 64 \
+        --local-boards 3
     must_pass
     same "$TMP/one" "$TMP/out" "text"
     grep -q '^boards   3' "$TMP/err" || fail "no statistics of 3 boards"

@@ -6,7 +6,8 @@ need_data models/stories260K.gguf
 chat() {
     printf "$1" >"$TMP/in"
     shift
-    timeout -k 5 "$LIMIT_S" "$KVR" chat -m "$STORIES" -d reference --template plain "$@" <"$TMP/in" >"$TMP/out" 2>"$TMP/err"
+    timeout -k 5 "$LIMIT_S" "$KVR" chat -m "$STORIES" -d reference --template plain "$@" \
+        <"$TMP/in" >"$TMP/out" 2>"$TMP/err"
     CODE=$?
 }
 line() { sed -n "$1p" "$TMP/out"; }
@@ -64,7 +65,8 @@ a_full_context_is_a_note_and_the_conversation_goes_on() {
 await() { for _ in $(seq 600); do [ -s "$1" ] && return 0; sleep 0.1; done; fail "nothing came"; return 1; }
 ctrl_c_ends_the_answer_and_not_the_program() {
     mkfifo "$TMP/keys"
-    "$KVR" chat -m "$STORIES" -d reference --template plain -n 100000 -c 65536 "$@" <"$TMP/keys" >"$TMP/out" 2>"$TMP/err" &
+    "$KVR" chat -m "$STORIES" -d reference --template plain -n 100000 -c 65536 "$@" \
+        <"$TMP/keys" >"$TMP/out" 2>"$TMP/err" &
     pid=$!
     PIDS="$PIDS $pid"
     exec 9>"$TMP/keys"

@@ -1,5 +1,6 @@
-# Shared by the scripts of this folder: `. "$(dirname "$0")/common.sh"`. Each test is a function whose name is a sentence;
-# `check NAME` runs it, `finish` reports. A test fails by `fail WHY` or by a command that ends with an error under `must`.
+# Shared by the scripts of this folder: `. "$(dirname "$0")/common.sh"`. Each test is a function whose name is a
+# sentence; `check NAME` runs it, `finish` reports. A test fails by `fail WHY` or by a command that ends with an error
+# under `must`.
 set -u
 LC_ALL=C.UTF-8
 export LC_ALL
@@ -68,7 +69,9 @@ must_fail() {
 same() { cmp -s "$1" "$2" || fail "$3: $1 and $2 differ: $(cmp "$1" "$2" 2>&1 | head -n 1)"; }
 
 # Ids 1, then n - 1 from a fixed rule, below 512.
-some_ids() { awk -v n="$1" 'BEGIN { printf "1"; for (i = 1; i < n; i++) printf ",%d", 3 + (i * 7919 + i * i * 31) % 500 }'; }
+some_ids() {
+    awk -v n="$1" 'BEGIN { printf "1"; for (i = 1; i < n; i++) printf ",%d", 3 + (i * 7919 + i * i * 31) % 500 }'
+}
 
 # start_board ARGS: a helper in the background; BOARD_PID, its address in BOARD. Its further stderr is in $TMP/board.N.
 N_BOARDS=0

@@ -17,8 +17,8 @@ while [ $# -gt 0 ]; do
 done
 row() {
     printf '%s{\n    "build_commit": "abc123",\n    "build_number": 42,\n    "model_type": "a, b [c]",\n' "$1"
-    printf '    "n_prompt": %s,\n    "n_gen": %s,\n    "n_depth": %s,\n    "samples_ns": [ 1, 2 ],\n    "samples_ts": [ 1000, 3000 ]\n  }' \
-        "$2" "$3" "$d"
+    printf '    "n_prompt": %s,\n    "n_gen": %s,\n    "n_depth": %s,\n' "$2" "$3" "$d"
+    printf '    "samples_ns": [ 1, 2 ],\n    "samples_ts": [ 1000, 3000 ]\n  }'
 }
 printf '[\n  '
 [ "$p" = 0 ] || row '' "$p" 0

@@ -37,15 +37,20 @@ emulated_boards_move_the_frames_of_real_ones() {
 }
 # bench of the strategy and the cost model of the same boards, links and cut
 what_goes_over_the_links_is_what_the_formulas_say() {
-    column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = NF - i } NR == 2 { print $(NF - at[name]) }'; }
+    column() {
+        awk -F, -v name="$1" '
+            NR == 1 { for (i = 1; i <= NF; i++) at[$i] = NF - i }
+            NR == 2 { print $(NF - at[name]) }'
+    }
     sed 's/^dense_gmacs .*/dense_gmacs 0.3/; s/^call_us .*/call_us 0/' "$TMP/quick.txt" >"$TMP/busy.txt"
     for boards in 2 4; do
-        kvr bench --paper --models "$STORIES" --link loopback --board "$TMP/busy.txt" --batch 64 -p 120 --boards $boards -o csv
+        kvr bench --paper --models "$STORIES" --link loopback --board "$TMP/busy.txt" --batch 64 -p 120 \
+            --boards $boards -o csv
         must_pass
         cp "$TMP/out" "$TMP/predicted"
         for strategy in chain:kvr_s tsp:tsp; do
-            kvr bench -m "$STORIES" --emulate "$TMP/busy.txt" --profile "$TMP/busy.txt" --batch 64 -p 120 -n 0 -r 1 --no-warmup \
-                --local-boards $boards --strategy ${strategy%:*} --trace "$TMP/trace.json" -o csv
+            kvr bench -m "$STORIES" --emulate "$TMP/busy.txt" --profile "$TMP/busy.txt" --batch 64 -p 120 -n 0 -r 1 \
+                --no-warmup --local-boards $boards --strategy ${strategy%:*} --trace "$TMP/trace.json" -o csv
             must_pass
             moved=$(column bytes_moved <"$TMP/out")
             [ "$moved" = "$(column bytes_${strategy#*:} <"$TMP/predicted")" ] ||

@@ -1,13 +1,14 @@
 #!/bin/sh
-# The matrix of lost boards: each helper of a chain of three is killed, stopped, slowed down, or cut off from the network at
-# every stage of a prompt, and the lead must give the right text. Prints one line each.
+# The matrix of lost boards: each helper of a chain of three is killed, stopped, slowed down, or cut off from the
+# network at every stage of a prompt, and the lead must give the right text. Prints one line each.
 #
-#   faults.sh [STAGES]     stages a prompt is divided into (default 1: its beginning and its end; 12 for the whole matrix)
+#   faults.sh [STAGES]     stages a prompt is divided into (default 1: its beginning and its end; 12 for the whole
+#                          matrix)
 #
 # Boards are processes in network namespaces of their own, joined by a bridge; where that is not allowed they share the
-# loopback, and nothing is cut. Times: from the start of the lead to its end, and from the harm to the lead's word that a
-# board is lost. "late" is a word after more than the timeout and one second; "slow" an answer after more than these and
-# twice a whole run on one board, as on a machine that is busy with something else.
+# loopback, and nothing is cut. Times: from the start of the lead to its end, and from the harm to the lead's word that
+# a board is lost. "late" is a word after more than the timeout and one second; "slow" an answer after more than these
+# and twice a whole run on one board, as on a machine that is busy with something else.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 STAGES=${1:-1}
@@ -17,7 +18,7 @@ CTX=1100
 NET=kvr$$
 now_ms() { date +%s%3N; }
 
-# --- network: a hub with a bridge, and one namespace for the lead and each board ---------------------------------------
+# --- network: a hub with a bridge, and one namespace for the lead and each board --------------------------------------
 has_net=0
 in_net() { # in_net NAME COMMAND...
     where=$1
@@ -33,7 +34,8 @@ raise_net() {
     for name in lead b0 b1; do
         ip netns add "$NET-$name" && ip -n "$NET-hub" link add $name type veth peer name eth netns "$NET-$name" &&
             ip -n "$NET-hub" link set $name master bridge up && ip -n "$NET-$name" link set lo up &&
-            ip -n "$NET-$name" addr add "$(address_of $name)/24" dev eth && ip -n "$NET-$name" link set eth up || return 1
+            ip -n "$NET-$name" addr add "$(address_of $name)/24" dev eth && ip -n "$NET-$name" link set eth up ||
+                return 1
     done
 }
 address_of() {
@@ -44,13 +46,13 @@ if [ "$(id -u)" = 0 ] && command -v ip >/dev/null; then
 fi
 trap 'clean_up; [ $has_net = 0 ] || drop_net' EXIT
 
-# --- boards ------------------------------------------------------------------------------------------------------------
+# --- boards -----------------------------------------------------------------------------------------------------------
 up() { # up N: starts board N; PID_N, ADDRESS_N
     if [ $has_net = 1 ]; then listen="tcp://*:7000"; else listen="tcp://127.0.0.1:*"; fi
     rm -f "$TMP/up"
     mkfifo "$TMP/up"
-    (in_net "b$1" "$KVR" board --announce-fd 7 --listen "$listen" --insecure -m "$STORIES" -d reference --batch 32 -c $CTX \
-        --board-timeout $TIMEOUT_S 2>>"$TMP/board.$1" 7>"$TMP/up") &
+    (in_net "b$1" "$KVR" board --announce-fd 7 --listen "$listen" --insecure -m "$STORIES" -d reference --batch 32 \
+        -c $CTX --board-timeout $TIMEOUT_S 2>>"$TMP/board.$1" 7>"$TMP/up") &
     eval "PID_$1=$!"
     PIDS="$PIDS $!"
     read -r address <"$TMP/up"
@@ -63,8 +65,8 @@ ask() { # ask ARGS: the lead; CODE, TOOK ms
     while IFS= read -r line; do echo "$(now_ms) $line"; done <"$TMP/words" >"$TMP/stamped" &
     STAMP_PID=$!
     begin=$(now_ms)
-    (in_net lead timeout -k 5 60 "$KVR" run -m "$STORIES" -d reference --batch 32 -c $CTX --ids "$PROMPT" -n 4 --print-ids --insecure --even \
-        --board-timeout $TIMEOUT_S "$@" >"$TMP/out" 2>"$TMP/words") &
+    (in_net lead timeout -k 5 60 "$KVR" run -m "$STORIES" -d reference --batch 32 -c $CTX --ids "$PROMPT" -n 4 \
+        --print-ids --insecure --even --board-timeout $TIMEOUT_S "$@" >"$TMP/out" 2>"$TMP/words") &
     LEAD_PID=$!
 }
 answered() {
@@ -104,7 +106,8 @@ heal() { # heal HOW N STAGE
     stop | slow) kill -CONT "$pid" || fail "board $2 is gone: $(cat "$TMP/board.$2")" ;;
     cut)
         ip -n "$NET-hub" link set "b$2" up
-        # the kernel takes up to a second to use the link again; the next prompt shows that it does, and that both boards answer
+        # the kernel takes up to a second to use the link again; the next prompt shows that it does, and that both
+        # boards answer
         ask --boards "$(both)"
         answered
         [ $CODE = 0 ] && cmp -s "$TMP/right" "$TMP/out" || fail "cut board $2 stage $3: not right afterwards"
@@ -122,9 +125,11 @@ one_case() { # one_case HOW BOARD STAGE
     harm "$1" "$2"
     answered
     verdict=right noticed=
-    note=$(sed -n 's/^kvr: note: \(board [01]\) at [^ ]* is lost: \(chain: \)*\(.*\); going on.*/\1 lost: \3/p' "$TMP/err" | head -n 1)
+    note=$(sed -n 's/^kvr: note: \(board [01]\) at [^ ]* is lost: \(chain: \)*\(.*\); going on.*/\1 lost: \3/p' \
+        "$TMP/err" | head -n 1)
     # a board that was stopped before may say that it is busy even before the harm
-    lost_at=$(sed -n 's/^\([0-9]*\) kvr: note: .*; going on .*/\1/p' "$TMP/stamped" | awk -v t="$harmed" '$1 >= t' | head -n 1)
+    lost_at=$(sed -n 's/^\([0-9]*\) kvr: note: .*; going on .*/\1/p' "$TMP/stamped" |
+        awk -v t="$harmed" '$1 >= t' | head -n 1)
     if [ $CODE != 0 ]; then
         verdict="exit $CODE"
         note=$(head -n 1 "$TMP/err")
@@ -143,7 +148,9 @@ one_case() { # one_case HOW BOARD STAGE
     fi
     report "$1" "$2" $((100 * $3 / STAGES)) "$verdict" "$TOOK" "$noticed" "$note"
     # where the time went, by the lead's words
-    case $verdict in *slow* | *late*) awk -v begin="$begin" '{ t = $1 - begin; $1 = ""; printf "        %5d ms%s\n", t, $0 }' "$TMP/stamped" ;; esac
+    case $verdict in *slow* | *late*)
+        awk -v begin="$begin" '{ t = $1 - begin; $1 = ""; printf "        %5d ms%s\n", t, $0 }' "$TMP/stamped" ;;
+    esac
     heal "$1" "$2" "$3"
 }
 
@@ -161,7 +168,8 @@ the_right_text_and_the_time_it_takes_are_known() {
     same "$TMP/right" "$TMP/out" "three boards"
     CLEAN_MS=$TOOK
 
-    echo "one board $ALONE_MS ms, three $CLEAN_MS ms, timeout $TIMEOUT_S s$([ $has_net = 1 ] || echo ', no network namespaces: nothing is cut')"
+    echo "one board $ALONE_MS ms, three $CLEAN_MS ms, timeout $TIMEOUT_S s"
+    [ $has_net = 1 ] || echo "no network namespaces: nothing is cut"
 }
 every_lost_board_at_every_stage_costs_time_and_no_text() {
     printf '%-5s %-16s  %-11s %8s  %10s  %s\n' harm 'board, when' answer 'took' noticed 'the lead says'

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Boards and leads that are killed: the right text from those that are left, or a named error where all are needed, and no
-# process is left. faults.sh has the matrix.
+# Boards and leads that are killed: the right text from those that are left, or a named error where all are needed, and
+# no process is left. faults.sh has the matrix.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 PROMPT=$(some_ids 1500) # long enough that a signal meets it in the middle
 CTX=1600
 
-# start_lead ARGS: in the background, stderr on descriptor 8; LEAD_PID. Descriptor 9 of all its processes is a pipe whose
-# end is seen when the last of them is gone.
+# start_lead ARGS: in the background, stderr on descriptor 8; LEAD_PID. Descriptor 9 of all its processes is a pipe
+# whose end is seen when the last of them is gone.
 start_lead() {
     rm -f "$TMP/lead.err" "$TMP/alive"
     mkfifo "$TMP/lead.err" "$TMP/alive"
@@ -177,7 +177,9 @@ a_second_lead_is_told_that_the_board_is_busy() {
     address=$(echo "$line" | sed -n 's/^listening on //p')
     start_lead --boards "$address" --partition 1499,1
     while IFS= read -r line <&6 && [ "${line#working on}" = "$line" ]; do :; done
-    second() { timeout "$LIMIT_S" "$KVR" run -m "$STORIES" -d reference --ids 1,403 -n 1 "$@" >"$TMP/second" 2>"$TMP/err"; }
+    second() {
+        timeout "$LIMIT_S" "$KVR" run -m "$STORIES" -d reference --ids 1,403 -n 1 "$@" >"$TMP/second" 2>"$TMP/err"
+    }
     second --boards "$address" --need-all-boards
     CODE=$?
     must_fail 1 "board 0 at $address.*another lead"
@@ -211,8 +213,8 @@ a_board_that_was_stopped_takes_part_again_in_the_same_conversation() {
     start_board -m "$STORIES" -d reference -c 512 || return
     rm -f "$TMP/in" "$TMP/chat.err"
     mkfifo "$TMP/in" "$TMP/chat.err"
-    "$KVR" chat -m "$STORIES" -d reference -c 512 -n 4 --template plain --board-timeout 1 --even --boards "$first,$BOARD" \
-        <"$TMP/in" >"$TMP/out" 2>"$TMP/chat.err" &
+    "$KVR" chat -m "$STORIES" -d reference -c 512 -n 4 --template plain --board-timeout 1 \
+        --even --boards "$first,$BOARD" <"$TMP/in" >"$TMP/out" 2>"$TMP/chat.err" &
     chat=$!
     PIDS="$PIDS $chat"
     exec 5>"$TMP/in" 6<"$TMP/chat.err"
@@ -223,7 +225,8 @@ a_board_that_was_stopped_takes_part_again_in_the_same_conversation() {
     until_says "board 0 at $first is lost"
     until_says 'boards   2'
     kill -CONT $first_pid
-    for try in 1 2 3 4 5 6 7 8 9 10; do # it comes back when this machine gives it time, and the lead does not wait for it
+    # it comes back when this machine gives it time, and the lead does not wait for it
+    for try in 1 2 3 4 5 6 7 8 9 10; do
         sleep 0.1
         printf '/reset\nThey went home\n/stats\n' >&5
         until_says 'boards   '

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Too little memory: under every limit kvr gives the right answer, or a sentence that names memory and exit code 1.
-# Limits of address space (ulimit -v) from where the program starts at all to where it answers; control groups where they may be
-# made (root, a memory controller). LIMITS_STEPS: how many steps on OpenCL (default 24).
+# Limits of address space (ulimit -v) from where the program starts at all to where it answers; control groups where
+# they may be made (root, a memory controller). LIMITS_STEPS: how many steps on OpenCL (default 24).
 . "$(dirname "$0")/common.sh"
 MODEL=$HERE/../../examples/model/kvr-logbook.gguf
 [ -e "$MODEL" ] || skip "no $MODEL"
@@ -82,7 +82,8 @@ a_board_serves_or_says_that_memory_is_short_on() {
         mkfifo "$TMP/up"
         (
             ulimit -v $limit
-            exec timeout -k 5 120 "$KVR" board $ASK -d "$1" --max-boards 2 --even --listen 'tcp://127.0.0.1:*' --announce-fd 7
+            exec timeout -k 5 120 "$KVR" board $ASK -d "$1" --max-boards 2 --even --listen 'tcp://127.0.0.1:*' \
+                --announce-fd 7
         ) 7>"$TMP/up" 2>"$TMP/err" &
         pid=$!
         PIDS="$PIDS $pid"
@@ -114,7 +115,7 @@ signals_reach_the_program_under_a_limit() {
     done
 }
 
-# --- control groups ----------------------------------------------------------------------------------------------------
+# --- control groups ---------------------------------------------------------------------------------------------------
 GROUP= GROUP_FILE=
 drop_group() { [ -z "$GROUP" ] || rmdir "$GROUP" 2>/dev/null; }
 make_group() {
@@ -131,7 +132,8 @@ make_group() {
 in_group() {
     echo "$1" >"$GROUP/$GROUP_FILE"
     shift
-    (sh -c 'echo $$ >"$0/cgroup.procs" || exit 99; exec "$@"' "$GROUP" timeout -k 5 120 "$KVR" "$@" >"$TMP/out" 2>"$TMP/err") 2>/dev/null
+    (sh -c 'echo $$ >"$0/cgroup.procs" || exit 99; exec "$@"' "$GROUP" timeout -k 5 120 "$KVR" "$@" \
+        >"$TMP/out" 2>"$TMP/err") 2>/dev/null
     CODE=$?
 }
 a_control_group_that_is_too_small_is_a_sentence_on() {

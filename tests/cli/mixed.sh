@@ -1,8 +1,8 @@
 #!/bin/sh
 # A chain of different processors: this machine leads, a helper built for another one runs in the emulator, over ZeroMQ.
-# KVR: the program for this machine; KVR_OTHER: the command line that runs the other one ("qemu-aarch64 -L ROOT PATH/kvr").
-# tests/cross.sh runs it. The text must be that of one board. Bits are promised between equal boards only, since different C
-# libraries may round expf, sinf, ... differently; how far logits are apart is printed, and bounded.
+# KVR: the program for this machine; KVR_OTHER: the command line that runs the other one ("qemu-aarch64 -L ROOT
+# PATH/kvr"). tests/cross.sh runs it. The text must be that of one board. Bits are promised between equal boards only,
+# since different C libraries may round expf, sinf, ... differently; how far logits are apart is printed, and bounded.
 . "$(dirname "$0")/common.sh"
 : "${KVR_OTHER:?the command line of the other program}"
 MODEL=$HERE/../../examples/model/kvr-logbook.gguf
@@ -19,7 +19,10 @@ helper() { # on the other processor
     KVR=$NATIVE
     return $came_up
 }
-lead() { kvr run --even -m "$MODEL" -d reference -c 512 -f "$PROMPT" -n 24 --board-timeout 60 --listen 'tcp://127.0.0.1:*' "$@"; }
+lead() {
+    kvr run --even -m "$MODEL" -d reference -c 512 -f "$PROMPT" -n 24 --board-timeout 60 \
+        --listen 'tcp://127.0.0.1:*' "$@"
+}
 
 a_helper_on_another_processor_gives_the_text_of_one_board() {
     lead
@@ -54,9 +57,11 @@ logits_are_close() {
     must_pass "the other board"
     od -An -v -w4 -tf4 "$TMP/one.raw" >"$TMP/a"
     od -An -v -w4 -tf4 "$TMP/other.raw" >"$TMP/b"
-    apart=$(paste "$TMP/a" "$TMP/b" | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > worst) worst = d; x = $1 < 0 ? -$1 : $1
-        if (x > most) most = x; if ($1 != $2) n++ } END { printf "%d of %d logits differ, by %.1e of the largest at most", n, NR, worst / most
-        exit !(worst <= 1e-4 * most && NR > 0) }') || fail "$apart"
+    apart=$(paste "$TMP/a" "$TMP/b" | awk '
+        { d = $1 - $2; if (d < 0) d = -d; if (d > worst) worst = d
+          x = $1 < 0 ? -$1 : $1; if (x > most) most = x; if ($1 != $2) n++ }
+        END { printf "%d of %d logits differ, by %.1e of the largest at most", n, NR, worst / most
+              exit !(worst <= 1e-4 * most && NR > 0) }') || fail "$apart"
     echo "  $apart"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# No OpenCL driver, one whose library is gone, one that is no library: a sentence that offers the reference backend, which is
-# taken by itself where no device was asked for.
+# No OpenCL driver, one whose library is gone, one that is no library: a sentence that offers the reference backend,
+# which is taken by itself where no device was asked for.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 
@@ -29,7 +29,8 @@ asks_for_opencl() {
 asks_for_nothing() {
     with_drivers "$1" eval -m "$STORIES" --ids 1,2 -n 1 --greedy-only
     must_pass "eval"
-    grep -q 'note: using the slow reference backend: no OpenCL device' "$TMP/err" || fail "the reference backend is not named"
+    grep -q 'note: using the slow reference backend: no OpenCL device' "$TMP/err" ||
+        fail "the reference backend is not named"
     cp "$TMP/out" "$TMP/by_itself"
     with_drivers "$1" eval -m "$STORIES" --ids 1,2 -n 1 --greedy-only -d reference
     must_pass "eval -d reference"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# kvr perplexity against llama.cpp's figures (tests/oracle/llamacpp_perplexity.py, llama-cpp-python 0.3.36): the first 64
-# KiB of the text, chunks of 512. [8] 63.3104, final 101.1173; to 0.1 %.
+# kvr perplexity against llama.cpp's figures (tests/oracle/llamacpp_perplexity.py, llama-cpp-python 0.3.36): the first
+# 64 KiB of the text, chunks of 512. [8] 63.3104, final 101.1173; to 0.1 %.
 . "$(dirname "$0")/common.sh"
 leave_driver_leaks_alone
 need_data models/stories260K.gguf texts/tinyshakespeare.txt
@@ -19,7 +19,8 @@ eight_chunks_agree_with_llama_cpp() {
     perplexity -f "$TEXT" --chunks 8 -d reference
     must_pass
     about 63.3104
-    [ "$(grep -o '\[[0-9]*\]' "$TMP/out" | tr -d '\n')" = '[1][2][3][4][5][6][7][8]' ] || fail "not eight running values"
+    [ "$(grep -o '\[[0-9]*\]' "$TMP/out" | tr -d '\n')" = '[1][2][3][4][5][6][7][8]' ] ||
+        fail "not eight running values"
 }
 the_whole_text_agrees_with_llama_cpp_on_opencl() {
     "$KVR" devices | grep -q '^opencl:' || { echo "  no OpenCL device"; return 0; }
@@ -30,8 +31,8 @@ the_whole_text_agrees_with_llama_cpp_on_opencl() {
 integer_products_change_less_than_half_a_percent() {
     "$KVR" devices | grep -q '^opencl:' || { echo "  no OpenCL device"; return 0; }
     for precision in exact integer; do
-        kvr perplexity -m "$HERE/../../examples/model/kvr-logbook.gguf" -f "$HERE/../../examples/model/prompts/1900.txt" \
-            -c 256 -d opencl --precision $precision
+        kvr perplexity -m "$HERE/../../examples/model/kvr-logbook.gguf" \
+            -f "$HERE/../../examples/model/prompts/1900.txt" -c 256 -d opencl --precision $precision
         must_pass
         final >"$TMP/$precision"
     done

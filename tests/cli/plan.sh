@@ -56,7 +56,8 @@ every_profile_that_comes_with_kvr_can_be_read() {
     for f in "$PROFILES"/links/*.txt; do kvr plan -m llama-7b --boards 2xrpi5 --link "$f" -p 64; must_pass "$f"; done
     for f in "$PROFILES"/models/*.txt; do kvr plan -m "$f" --boards 2xrpi5 -p 64; must_pass "$f"; done
     for f in "$PROFILES"/*/*.txt; do
-        grep -q "^source .*\(estimate\|measured\|config.json\|paper\|assum\|as [a-z0-9-]*,\)" "$f" || fail "$f does not say where its numbers come from"
+        grep -q "^source .*\(estimate\|measured\|config.json\|paper\|assum\|as [a-z0-9-]*,\)" "$f" ||
+            fail "$f does not say where its numbers come from"
     done
 }
 a_searched_table_gives_the_searched_partition_again() {
@@ -66,7 +67,8 @@ a_searched_table_gives_the_searched_partition_again() {
     searched=$(grep "partition (KVR-S)" "$TMP/out" | sed 's/.*) *//')
     kvr plan -m llama-7b-q4_0 --boards 4xrpi5 -p 1024 --table "$TMP/table"
     must_pass
-    [ "$(grep "partition (KVR-P)" "$TMP/out" | sed 's/.*) *//')" = "$searched" ] || fail "another partition than $searched"
+    [ "$(grep "partition (KVR-P)" "$TMP/out" | sed 's/.*) *//')" = "$searched" ] ||
+        fail "another partition than $searched"
     kvr plan -m llama-7b-q4_0 --boards 3xrpi5 --table "$TMP/table"
     must_fail 1 "searched for 4 boards"
     sed 's/row 1024 /row 1025 /' "$TMP/table" >"$TMP/bad"
@@ -81,7 +83,8 @@ the_planner_uses_fewer_boards_when_that_is_faster() {
 the_paper_comparison_has_all_columns_and_the_chain_wins() {
     kvr bench --paper --models llama-7b --link paper-fast -p 4096 --boards 4 -o csv
     must_pass
-    head -n 1 "$TMP/out" | grep -q "single_ms,tsp_ms,tsp_skip_ms,kvr_e_ms,kvr_s_ms,kvr_p_ms" || fail "columns: $(head -n 1 "$TMP/out")"
+    head -n 1 "$TMP/out" | grep -q "single_ms,tsp_ms,tsp_skip_ms,kvr_e_ms,kvr_s_ms,kvr_p_ms" ||
+        fail "columns: $(head -n 1 "$TMP/out")"
     awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
              NR == 2 { exit !($at["tsp_by_kvr_s"] > 1.2 && $at["kvr_p_ms"] < 1.05 * $at["kvr_s_ms"] &&
                               $at["bound_split_ms"] <= $at["kvr_s_ms"]) }' "$TMP/out" || fail "$(cat "$TMP/out")"
@@ -97,17 +100,25 @@ rows_that_were_run_stand_beside_their_prediction() {
     kvr bench --paper --models llama-7b --link paper-fast -p 4096 --boards 2,4 -o csv --runs "$TMP/runs.txt"
     must_pass
     awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
-             { ran = ran $at["ran_tsp_ms"] "/" $at["ran_kvr_s_ms"] "/" $at["ran_bytes_tsp"] " "; off = off + $at["ran_off_percent"] }
+             { ran = ran $at["ran_tsp_ms"] "/" $at["ran_kvr_s_ms"] "/" $at["ran_bytes_tsp"] " "
+               off = off + $at["ran_off_percent"] }
              END { exit !(ran == "900.0//77 // " && off > 100) }' "$TMP/out" || fail "$(cat "$TMP/out")"
     echo "run llama-7b paper-fast 2 4096 tsp 900" >>"$TMP/runs.txt"
     kvr bench --paper --runs "$TMP/runs.txt"
     must_fail 1 "line 7"
+    for run in "-2 4096 tsp 900 77" "2 4294967296 tsp 900 77" "2 4096 tsp inf 77" "2 4096 tsp 9x 77" \
+        "2 4096 tsp 9 1e3"; do
+        printf '%s\n' "kvr-runs 1" "run llama-7b paper-fast $run" >"$TMP/runs.txt"
+        kvr bench --paper --runs "$TMP/runs.txt"
+        must_fail 1 "line 2"
+    done
     echo "kvr-board 1" >"$TMP/runs.txt"
     kvr bench --paper --runs "$TMP/runs.txt"
     must_fail 1 "no file of runs"
 }
 a_prediction_can_be_drawn() {
-    kvr plan -m llama-7b-q4_0 --boards 3xrpi5 --link 100mbit -p 256 --timeline "$TMP/picture.svg" --trace "$TMP/trace.json"
+    kvr plan -m llama-7b-q4_0 --boards 3xrpi5 --link 100mbit -p 256 --timeline "$TMP/picture.svg" \
+        --trace "$TMP/trace.json"
     must_pass
     grep -q "first token predicted after" "$TMP/picture.svg" || fail "no title: $(head -c 300 "$TMP/picture.svg")"
     [ "$(grep -c 'board [0-2]' "$TMP/picture.svg")" = 3 ] || fail "not three lanes"
@@ -128,7 +139,8 @@ a_chain_cut_by_profiles_gives_the_same_answer() {
     "$KVR" --help >/dev/null && kvr run -m "$MODEL" -d reference --ids 1,403,407,261,378 -n 8 --print-ids
     must_pass
     cp "$TMP/out" "$TMP/alone"
-    kvr run -m "$MODEL" -d reference --ids 1,403,407,261,378 -n 8 --print-ids --local-boards 3 --profile rpi5 --link 10gbit
+    kvr run -m "$MODEL" -d reference --ids 1,403,407,261,378 -n 8 --print-ids --local-boards 3 --profile rpi5 \
+        --link 10gbit
     must_pass
     same "$TMP/alone" "$TMP/out" "a chain by profile"
     kvr run -m "$MODEL" -d reference --ids 1,403,407 -n 1 --local-boards 3 --profile rpi5,rpi5

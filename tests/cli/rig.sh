@@ -1,5 +1,6 @@
 #!/bin/sh
-# Boards in network namespaces of their own, over ports of a given rate (examples/rig.sh). Wants root; skipped elsewhere.
+# Boards in network namespaces of their own, over ports of a given rate (examples/rig.sh). Wants root; skipped
+# elsewhere.
 . "$(dirname "$0")/common.sh"
 need_data models/stories260K.gguf
 RIG=$HERE/../../examples/rig.sh
@@ -35,8 +36,8 @@ boards_across_a_network_give_one_boards_answer() {
     done
 }
 a_benchmark_of_boards_that_run_elsewhere() {
-    rig -r 1gbit -b "-m $STORIES -d reference" -- kvr bench -m "$STORIES" -d reference -p 40 -n 0 -r 1 -c 128 -o csv --even \
-        --boards @boards --listen @listen
+    rig -r 1gbit -b "-m $STORIES -d reference" -- kvr bench -m "$STORIES" -d reference -p 40 -n 0 -r 1 -c 128 -o csv \
+        --even --boards @boards --listen @listen
     must_pass
     grep -q '"chain"' "$TMP/out" || fail "no row of a chain: $(cat "$TMP/out")"
     kvr bench -m "$STORIES" -p 4 -n 0 --boards tcp://127.0.0.1:1 --local-boards 2

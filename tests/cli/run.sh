@@ -65,7 +65,8 @@ a_full_context_ends_the_answer_with_a_note() {
 statistics_as_json() {
     run -p Once -n 5 --stats-json "$TMP/stats.json"
     must_pass
-    for key in backend boards partition prompt_tokens new_tokens ttft_ms decode_tokens_per_s wait_prefix_ms frames_in; do
+    for key in backend boards partition prompt_tokens new_tokens ttft_ms decode_tokens_per_s wait_prefix_ms \
+        frames_in; do
         grep -q "\"$key\": " "$TMP/stats.json" || fail "no $key"
     done
     run -p Once -n 5 --stats-json "$TMP/none/stats.json"
@@ -102,8 +103,8 @@ a_signal_ends_it_with_its_number() {
         wait $pid
         CODE=$?
         exec 8<&-
-        [ $CODE = $((128 + $(kill -l $signal 2>/dev/null | grep '^[0-9]*$' || case $signal in TERM) echo 15 ;; INT) echo 2 ;; esac))) ] ||
-            fail "exit code $CODE after SIG$signal"
+        number=$(kill -l $signal 2>/dev/null | grep '^[0-9]*$' || case $signal in TERM) echo 15 ;; INT) echo 2 ;; esac)
+        [ $CODE = $((128 + number)) ] || fail "exit code $CODE after SIG$signal"
     done
 }
 info_names_the_architecture_and_the_types() {
@@ -125,8 +126,9 @@ the_plan_adds_up() {
     must_pass
     awk '/^region/ { on = 1; next } !NF { on = 0 }
         on { bytes = $(NF - 1)
-             if ($0 ~ /= sum/) { if (sum != bytes && rows) { print $1 ": rows " sum ", sum " bytes; bad = 1 } sum = 0; rows = 0 }
-             else { sum += bytes; rows++ } }
+             if ($0 !~ /= sum/) { sum += bytes; rows++; next }
+             if (sum != bytes && rows) { print $1 ": rows " sum ", sum " bytes; bad = 1 }
+             sum = 0; rows = 0 }
         END { exit bad }' "$TMP/out" >"$TMP/sums" || fail "$(cat "$TMP/sums")"
     grep -q 'even partition of 512 prompt tokens: 171,171,170' "$TMP/out" || fail "no even partition"
     grep -q 'largest frame' "$TMP/out" || fail "no frame size"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Soak: question after question through a chain of three real processes over ZeroMQ. Every answer is compared with that of
-# one board; the resident size of every process is read after each hundredth part. Prints a table for each device, and
-# fails when an answer is lost or wrong, or when a process has grown by more than 1 % since a tenth of the questions (judged
-# from 1000 questions on: before, pages of the program and its memory are still met for the first time).
+# Soak: question after question through a chain of three real processes over ZeroMQ. Every answer is compared with that
+# of one board; the resident size of every process is read after each hundredth part. Prints a table for each device,
+# and fails when an answer is lost or wrong, or when a process has grown by more than 1 % since a tenth of the questions
+# (judged from 1000 questions on: before, pages of the program and its memory are still met for the first time).
 #
 #   soak.sh [-n QUESTIONS] [-d DEVICES] [-l QUESTIONS_PER_LEAD] [-k]
 #     -n   questions (default 60, which only shows that this script works; a soak is 10000 or more)
@@ -44,7 +44,10 @@ fi
 # Messages of one to four entries of a logbook, each asked of the same entries before it: 40 to 130 tokens.
 SYSTEM=$(sed -n 2,3p "$PROMPTS/0300.txt")
 awk 'NR > 6 && NF > 3 { line[n++] = $0 }
-     END { for (i = 0; i < 9; i++) { out = line[i]; for (j = 1; j <= i % 4; j++) out = out ", " line[i + j]; print out } }' \
+     END { for (i = 0; i < 9; i++) {
+               out = line[i]
+               for (j = 1; j <= i % 4; j++) out = out ", " line[i + j]
+               print out } }' \
     "$PROMPTS/0900.txt" >"$TMP/messages"
 i=0
 while IFS= read -r message; do
@@ -61,7 +64,8 @@ sizes() {
     line=$1
     shift
     for pid; do
-        line="$line $(awk '/^VmRSS/ { r = $2 } /^RssAnon/ { a = $2 } END { print r + 0, a + 0 }' "/proc/$pid/status" 2>/dev/null)"
+        line="$line $(awk '/^VmRSS/ { r = $2 } /^RssAnon/ { a = $2 } END { print r + 0, a + 0 }' \
+            "/proc/$pid/status" 2>/dev/null)"
     done
     echo "$line" >>"$TMP/sizes"
 }
@@ -73,8 +77,8 @@ judge() {
             if (rows < 2 || rows < NR) { printf "%-9s was not there to be measured\n", name; exit 1 }
             warm = int((rows + 9) / 10)
             for (r = warm; r <= rows; r++) if (x[r] > most) most = x[r]
-            printf "%-9s %7d KiB after %d questions, at most %d since, %d at the end: %+.2f %%\n", name, x[warm], at[warm],
-                   most, x[rows], 100 * (most - x[warm]) / x[warm]
+            printf "%-9s %7d KiB after %d questions, at most %d since, %d at the end: %+.2f %%\n",
+                   name, x[warm], at[warm], most, x[rows], 100 * (most - x[warm]) / x[warm]
             exit most > x[warm] * 1.01
         }' "$1"
 }
@@ -82,8 +86,11 @@ judge() {
 show_sizes() {
     printf '%9s  %17s  %17s  %17s\n' questions 'lead KiB (anon)' 'board 0' 'board 1'
     awk '{ line[NR] = $0 }
-         END { step = NR > 12 ? (NR - 1) / 11 : 1; for (r = 1; r < NR + 0.5; r += step) print line[int(r + 0.01)] }' "$TMP/sizes" |
-        while read -r n a aa b ba c ca; do printf '%9s  %8s %8s  %8s %8s  %8s %8s\n' "$n" "$a" "($aa)" "$b" "($ba)" "$c" "($ca)"; done
+         END { step = NR > 12 ? (NR - 1) / 11 : 1
+               for (r = 1; r < NR + 0.5; r += step) print line[int(r + 0.01)] }' "$TMP/sizes" |
+        while read -r n a aa b ba c ca; do
+            printf '%9s  %8s %8s  %8s %8s  %8s %8s\n' "$n" "$a" "($aa)" "$b" "($ba)" "$c" "($ca)"
+        done
 }
 
 # lead_up: a lead of three boards that reads questions from descriptor 8 and answers to 9; LEAD_PID.

@@ -1,7 +1,8 @@
 /*
  * A stranger on a board's network, for links.sh. It stands between lead and board, passes on what it hears until the
  * lead says goodbye, and then sends the board everything again: as it was, in another order, cut short, too long, with
- * bits flipped, of an older epoch, of another session, in several parts, and bytes that were never a frame; then raw TCP.
+ * bits flipped, of an older epoch, of another session, in several parts, and bytes that were never a frame; then raw
+ * TCP.
  *
  *     stranger BOARD_ADDRESS SEED      prints its own address, at the end "sent N messages"
  */

@@ -15,7 +15,8 @@ spans_of_all_boards_are_in_the_trace() {
                 grep -q "\"compute layer $layer\", \"cat\": \"compute\", \"pid\": $rank," "$TMP/trace.json" ||
                     fail "$boards boards: rank $rank has no layer $layer"
             done
-            [ "$rank" = 0 ] || grep -q "\"transfer layer 4\".*\"pid\": $rank," "$TMP/trace.json" || fail "no transfer to $rank"
+            [ "$rank" = 0 ] || grep -q "\"transfer layer 4\".*\"pid\": $rank," "$TMP/trace.json" ||
+                fail "no transfer to $rank"
         done
         grep -q '"compute head"' "$TMP/trace.json" || fail "no head"
         tail -n 1 "$TMP/trace.json" | grep -q '^]}$' || fail "the file has no end"

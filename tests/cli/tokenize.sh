@@ -9,7 +9,8 @@ agrees() {
     rm -rf "$TMP/texts"
     mkdir "$TMP/texts"
     # one file per text; a record separator of several characters is known to mawk, gawk and busybox
-    awk -v to="$TMP/texts/" 'BEGIN { RS = "\n__ggml_vocab_test__\n" } { printf "%s", $0 > (to NR); close(to NR) }' "$base.inp"
+    awk -v to="$TMP/texts/" 'BEGIN { RS = "\n__ggml_vocab_test__\n" }
+        { printf "%s", $0 > (to NR); close(to NR) }' "$base.inp"
     n=0
     while IFS= read -r wanted; do
         n=$((n + 1))

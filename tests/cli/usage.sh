@@ -14,10 +14,14 @@ every_command_has_help() {
     for command in $COMMANDS; do
         kvr "$command" --help
         must_pass "$command --help"
+        awk 'length($0) > 120 { exit 1 }' "$TMP/out" || fail "$command --help is wider than 120 columns"
         grep -q "^usage: kvr $command" "$TMP/out" || fail "no usage line for $command"
         kvr "$command" -h
         must_pass "$command -h"
     done
+    kvr bench --paper --help
+    must_pass "bench --paper --help"
+    awk 'length($0) > 120 { exit 1 }' "$TMP/out" || fail "bench --paper --help is wider than 120 columns"
 }
 the_version_is_printed() {
     kvr --version

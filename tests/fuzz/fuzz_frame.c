@@ -1,7 +1,7 @@
 /*
  * Any bytes as frames from the network. First byte: bit 0 to a lead, else to a helper; bits 1-3 polls that a read
- * takes; bits 4-6 when an operator fails, a lead with 7 is meeting its boards instead of asking them; bit 7 a lead's strategy is
- * TSP. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
+ * takes; bits 4-6 when an operator fails, a lead with 7 is meeting its boards instead of asking them; bit 7 a lead's
+ * strategy is TSP. Then entries: a mode byte, a length (u16), bytes. Checksums would stop every
  * guess, so a mode can say that the bytes are a recipe which is made into a sound frame. The backend is the reference
  * with reads that take their time, as on a device.
  */
@@ -311,7 +311,8 @@ static void play(kvr_session *session, world *w, const uint8_t *data, size_t siz
     w->blocked = 0;
 }
 
-static const kvr_board_profile PROFILE = {.attention_tile = 16, .dense_gmacs = 150, .attention_gmacs = 60, .memory_gbs = 6};
+static const kvr_board_profile PROFILE = {
+    .attention_tile = 16, .dense_gmacs = 150, .attention_gmacs = 60, .memory_gbs = 6};
 
 static void put_question(kvr_session *session, kvr_strategy strategy) {
     static const int32_t ids[9] = {3, 4, 5, 6, 7, 8, 9, 10, 11};

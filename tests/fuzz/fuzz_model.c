@@ -76,8 +76,8 @@ static void talk(const kvr_model *model, uint32_t family, const uint8_t *text, s
     FUZZ_CHECK(out != NULL);
     FUZZ_CHECK(kvr_chat_render(model, family, messages, 4, out, bytes, &bytes, parts, 16, &n_parts, NULL) == KVR_OK);
     if (work != NULL) {
-        const kvr_status encoded = kvr_text_encode_parts(model, out, bytes, parts, n_parts, KVR_TEXT_BOS, work, work_bytes,
-                                                         ids, 64, &n_ids, NULL);
+        const kvr_status encoded = kvr_text_encode_parts(model, out, bytes, parts, n_parts, KVR_TEXT_BOS, work,
+                                                         work_bytes, ids, 64, &n_ids, NULL);
         FUZZ_CHECK(encoded == KVR_OK || encoded == KVR_ERR_CTX_FULL);
     }
     free(work);

@@ -315,7 +315,8 @@ static void save_text(const char *name, uint32_t how, uint32_t pre, const char *
 
 static void save_texts(void) {
     static const char *const words[] = {"th", "the", " t", " a", "an", "\xE2\x96\x81the", "<|im_end|>", "\xC3\xA4"};
-    static const char text[] = "the  \xC3\xA4 cat's 1234\r\n\t\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x98\x80 an<|im_end|></s>";
+    static const char text[] =
+        "the  \xC3\xA4 cat's 1234\r\n\t\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x98\x80 an<|im_end|></s>";
     save_text("text/spm.bin", BYTES | WITH_BOS, 0, words, 8, 0, text);
     save_text("text/spm-types.bin", TYPES | SPECIAL, 0, words, 8, 0, text);
     save_text("text/bpe-gpt2.bin", BPE | BYTES, 0, words, 8, 5, text);

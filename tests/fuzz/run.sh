@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fuzzes every target in turn: tests/fuzz/run.sh [SECONDS] [TARGET ...]; 3600 seconds each, all targets, when not told.
-# Needs clang. Builds in build/fuzz; what was found to be new is kept in build/found/TARGET, so that the next run goes on
-# from there, and inputs that break a promise are written to build/found/TARGET-crash-*. Ends with a table, and with an
-# error when there was a finding.
+# Needs clang. Builds in build/fuzz; what was found to be new is kept in build/found/TARGET, so that the next run goes
+# on from there, and inputs that break a promise are written to build/found/TARGET-crash-*. Ends with a table, and with
+# an error when there was a finding.
 set -eu
 cd "$(dirname "$0")/../.."
 SECONDS_EACH=${1:-3600}
@@ -33,7 +33,8 @@ for target; do
         >"$log" 2>&1 || code=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     [ "$code" = 0 ] || FOUND=1
-    TABLE="$TABLE$(printf '%-8s %12s runs  %s' "$target" "${runs:-?}" "$([ "$code" = 0 ] && echo 'no finding' || echo "FINDING, see $log")")
+    finding=$([ "$code" = 0 ] && echo 'no finding' || echo "FINDING, see $log")
+    TABLE="$TABLE$(printf '%-8s %12s runs  %s' "$target" "${runs:-?}" "$finding")
 "
     printf '%s' "$TABLE" | tail -n 1
 done

@@ -47,8 +47,8 @@ def base(hidden, ffn, heads, kv, layers=2, **more):
 
 def falcon(hidden, ffn, heads, **more):
     return tf.FalconConfig(vocab_size=VOCAB, hidden_size=hidden, ffn_hidden_size=ffn, num_attention_heads=heads,
-                           num_hidden_layers=2, max_position_embeddings=160, alibi=False, bias=False, parallel_attn=True,
-                           bos_token_id=None, eos_token_id=None, attn_implementation="eager",
+                           num_hidden_layers=2, max_position_embeddings=160, alibi=False, bias=False,
+                           parallel_attn=True, bos_token_id=None, eos_token_id=None, attn_implementation="eager",
                            tie_word_embeddings=False, **more)
 
 

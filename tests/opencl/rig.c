@@ -205,7 +205,8 @@ void rig_open(rig *r, const kvr_opencl_config *config) {
     kvr_port port = {0};
     if (config != NULL) mine = *config;
     if (mine.device == NULL) mine.device = rig_device();
-    /* Unless a test chooses: floats, which are what the oracles know; and CLBlast, which the default would pass over on CPU devices. */
+    /* Unless a test chooses: floats, which are what the oracles know; and CLBlast, which the default would pass over on
+     * CPU devices. */
     if (mine.gemm == KVR_OPENCL_GEMM_AUTO) mine.gemm = KVR_OPENCL_GEMM_CLBLAST;
     if (mine.precision == KVR_OPENCL_PRECISION_FAST) mine.precision = KVR_OPENCL_PRECISION_EXACT;
     if (mine.cache_dir == NULL) mine.cache_dir = getenv("KVR_TEST_CACHE"); /* most rigs have the same programs */

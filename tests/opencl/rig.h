@@ -1,7 +1,7 @@
 /*
  * rig.h - a small session for operator tests: tensors with random contents, opened on the OpenCL backend and on the
- * reference backend, and their values as doubles: of F32, F16, Q4_0, Q8_0 by code that shares nothing with either, of the other
- * types as the library dequantises them, which tests/golden compares with the gguf package.
+ * reference backend, and their values as doubles: of F32, F16, Q4_0, Q8_0 by code that shares nothing with either, of
+ * the other types as the library dequantises them, which tests/golden compares with the gguf package.
  */
 #ifndef KVR_TEST_RIG_H
 #define KVR_TEST_RIG_H
@@ -42,8 +42,8 @@ const char *rig_device(void);
 int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
-/* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and three of four cases that are
- * sessions of their own. */
+/* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and three of four
+ * cases that are sessions of their own. */
 int rig_has_case(size_t i);
 int rig_has_type(kvr_dtype dtype);
 

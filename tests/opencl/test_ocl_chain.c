@@ -37,7 +37,8 @@ static void devices_open(devices *d, uint32_t precision) {
     config.precision = precision;
     for (uint32_t b = 0; b < BOARDS; b++) {
         d->memory[b] = rig_take(kvr_opencl_bytes());
-        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error), KVR_OK);
+        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error),
+                         KVR_OK);
         kvr_opencl_backend(d->opencl[b], &d->backend[b]);
     }
 }

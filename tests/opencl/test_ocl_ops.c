@@ -28,7 +28,8 @@ static void quantise(const float *x, uint32_t n, double *out) {
         float most = 0;
         for (uint32_t i = b; i < b + 32; i++) most = fmaxf(most, fabsf(x[i]));
         const float inverse = most > 0 ? 127.0f / most : 0.0f;
-        for (uint32_t i = b; i < b + 32; i++) out[i] = nearbyint((double)x[i] * (double)inverse) * (double)(most / 127.0f);
+        for (uint32_t i = b; i < b + 32; i++)
+            out[i] = nearbyint((double)x[i] * (double)inverse) * (double)(most / 127.0f);
     }
 }
 
@@ -583,7 +584,8 @@ static void check_attention(const attention_case *c) {
                 for (uint32_t j = start; j < end; j++) sum += p[j] = exp(p[j] - most);
                 for (uint32_t d = 0; d < c->D; d++) {
                     double want = 0;
-                    for (uint32_t j = start; j < end; j++) want += p[j] / sum * kv_at(c, values, j * cols + g * c->D + d);
+                    for (uint32_t j = start; j < end; j++)
+                        want += p[j] / sum * kv_at(c, values, j * cols + g * c->D + d);
                     close_to(b, (double)got[((t + 2) * c->H + h) * c->D + d], want, 1, t, h * c->D + d);
                 }
             }
@@ -600,13 +602,20 @@ static void attention_agrees_with_double_precision(void **state) {
     (void)state;
     if (rig_no_device()) skip();
     static const attention_case cases[] = {
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},   {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},
-        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
-        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},   {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
-        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},  {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0, KVR_PATH_PREFILL}},
-        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20, KVR_PATH_PREFILL}},  {7, 1, 8, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64, KVR_PATH_PREFILL}},
-        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1, KVR_PATH_PREFILL}},  {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2, KVR_PATH_PREFILL}},
-        {6, 2, 6, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500, KVR_PATH_PREFILL}}, {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33, KVR_PATH_PREFILL}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {8, 4, 8, 100, 31, 34, KVR_DTYPE_F32, {0.35f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {3, 1, 64, 140, 128, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {2, 2, 80, 70, 20, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {2, 1, 96, 40, 0, 33, KVR_DTYPE_F32, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {2, 1, 128, 80, 32, 32, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {4, 4, 6, 65, 0, 65, KVR_DTYPE_F16, {0.4f, 0.0f, 0, KVR_PATH_PREFILL}},
+        {8, 4, 8, 100, 0, 70, KVR_DTYPE_F16, {0.35f, 0.0f, 20, KVR_PATH_PREFILL}},
+        {7, 1, 8, 200, 130, 40, KVR_DTYPE_F32, {0.3f, 2.0f, 64, KVR_PATH_PREFILL}},
+        {4, 2, 32, 150, 63, 3, KVR_DTYPE_F16, {0.18f, 0.5f, 1, KVR_PATH_PREFILL}},
+        {3, 1, 64, 140, 100, 33, KVR_DTYPE_F16, {0.1f, 0.0f, 2, KVR_PATH_PREFILL}},
+        {6, 2, 6, 99, 0, 99, KVR_DTYPE_F16, {0.3f, 30.0f, 500, KVR_PATH_PREFILL}},
+        {2, 1, 256, 60, 20, 40, KVR_DTYPE_F16, {0.06f, 50.0f, 33, KVR_PATH_PREFILL}},
         /* one row in parts: within the first, up to and over a boundary, with windows, groups of many sizes */
         {8, 4, 8, 300, 0, 1, KVR_DTYPE_F16, {0.35f, 0.0f, 0, KVR_PATH_DECODE}},
         {8, 1, 64, 300, 255, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 0, KVR_PATH_DECODE}},
@@ -686,11 +695,16 @@ static void rings_give_the_bits_of_caches_of_all_rows(void **state) {
     if (rig_no_device()) skip();
     const kvr_path PRE = KVR_PATH_PREFILL, ONE = KVR_PATH_DECODE;
     const ring_case cases[] = {
-        {4, 2, 32, 64, 50, 30, KVR_DTYPE_F16, {0.2f, 0.0f, 9, PRE}},   {3, 1, 16, 64, 127, 33, KVR_DTYPE_F32, {0.2f, 0.0f, 32, PRE}},
-        {6, 2, 10, 128, 500, 64, KVR_DTYPE_F16, {0.3f, 2.0f, 65, PRE}}, {2, 1, 256, 64, 70, 40, KVR_DTYPE_F16, {0.1f, 50.0f, 2, PRE}},
-        {4, 2, 32, 64, 191, 2, KVR_DTYPE_F16, {0.2f, 0.0f, 1, PRE}},   {7, 1, 8, 192, 3000, 31, KVR_DTYPE_F32, {0.3f, 0.0f, 150, PRE}},
-        {8, 4, 64, 64, 64, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 7, ONE}},    {8, 1, 64, 64, 639, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 64, ONE}},
-        {3, 1, 80, 128, 300, 1, KVR_DTYPE_F32, {0.1f, 1.5f, 100, ONE}}, {6, 2, 10, 64, 257, 1, KVR_DTYPE_F16, {0.3f, 0.0f, 40, ONE}},
+        {4, 2, 32, 64, 50, 30, KVR_DTYPE_F16, {0.2f, 0.0f, 9, PRE}},
+        {3, 1, 16, 64, 127, 33, KVR_DTYPE_F32, {0.2f, 0.0f, 32, PRE}},
+        {6, 2, 10, 128, 500, 64, KVR_DTYPE_F16, {0.3f, 2.0f, 65, PRE}},
+        {2, 1, 256, 64, 70, 40, KVR_DTYPE_F16, {0.1f, 50.0f, 2, PRE}},
+        {4, 2, 32, 64, 191, 2, KVR_DTYPE_F16, {0.2f, 0.0f, 1, PRE}},
+        {7, 1, 8, 192, 3000, 31, KVR_DTYPE_F32, {0.3f, 0.0f, 150, PRE}},
+        {8, 4, 64, 64, 64, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 7, ONE}},
+        {8, 1, 64, 64, 639, 1, KVR_DTYPE_F16, {0.1f, 0.0f, 64, ONE}},
+        {3, 1, 80, 128, 300, 1, KVR_DTYPE_F32, {0.1f, 1.5f, 100, ONE}},
+        {6, 2, 10, 64, 257, 1, KVR_DTYPE_F16, {0.3f, 0.0f, 40, ONE}},
         {14, 2, 128, 640, 1300, 1, KVR_DTYPE_F16, {0.08f, 0.0f, 600, ONE}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -705,9 +719,11 @@ static void attention_over_more_than_a_ring_holds_is_refused(void **state) {
     if (rig_no_device()) skip();
     rig r;
     rig_begin(&r, 40, 300, 4, 2, 8);
-    const uint32_t k = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16), v = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16);
+    const uint32_t k = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16),
+                   v = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 64, 16);
     const uint32_t odd = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 70, 16);
-    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32), dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32);
+    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32),
+                   dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, 40, 32);
     rig_open(&r, NULL);
     const kvr_backend *b = &r.sides[0].backend;
     const kvr_view from = {q, 0}, to = {dst, 0};

@@ -30,7 +30,8 @@ static void open_rig(rig *r, uint32_t batch, uint32_t gemm, uint32_t precision) 
     config.precision = precision;
     rig_begin(r, batch, T, H, G, D);
     for (size_t d = 0; d < RIG_TYPES; d++)
-        rig_add(r, KVR_ROLE_MATRIX, rig_has_type(rig_types[d]) ? rig_types[d] : KVR_DTYPE_Q4_0, d < PLAIN_TYPES ? N : FEW, d < PLAIN_TYPES ? M : WIDE);
+        rig_add(r, KVR_ROLE_MATRIX, rig_has_type(rig_types[d]) ? rig_types[d] : KVR_DTYPE_Q4_0,
+                d < PLAIN_TYPES ? N : FEW, d < PLAIN_TYPES ? M : WIDE);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, M);
     rig_add(r, KVR_ROLE_VECTOR, KVR_DTYPE_F32, 1, D / 2);
     rig_add(r, KVR_ROLE_KV, KVR_DTYPE_F16, T, G * D);

@@ -54,7 +54,8 @@ static void products_of_a_row_in_one_launch_are_those_of_single_ones(void **stat
             }
             const kvr_view past = {src, 2};
             assert_int_equal(b->backend.matmul_many(b->backend.user, products, 1, past), KVR_ERR_ARG);
-            assert_int_equal(b->backend.matmul_many(b->backend.user, products, KVR_BACKEND_PRODUCTS + 1, row), KVR_ERR_ARG);
+            assert_int_equal(b->backend.matmul_many(b->backend.user, products, KVR_BACKEND_PRODUCTS + 1, row),
+                             KVR_ERR_ARG);
             rig_close(&r);
         }
 }

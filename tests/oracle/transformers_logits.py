@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Logits of a GGUF Llama model from an independent implementation (transformers, float32), in the format of `kvr eval`.
+"""Logits of a GGUF model (llama, falcon) from an independent implementation, in the format of `kvr eval`.
 
     python3 tests/oracle/transformers_logits.py MODEL.gguf 1,403,407 32 > expected.txt
     kvr eval -m MODEL.gguf --ids 1,403,407 -n 32 > got.txt
     python3 tests/oracle/compare.py got.txt expected.txt 0.02
 
-Needs torch, transformers, gguf. Never needed to build, run or test kvr.
+The implementation is transformers in float32. Needs torch, transformers, gguf. Never needed to build, run or test kvr.
 """
 import os
 import sys

@@ -188,8 +188,8 @@ static void a_board_that_does_not_read_gives_again_and_loses_nothing(void **stat
     expect_frame(r, &r->b, sent, 5);
 }
 
-/* With heartbeats on, libzmq 4.3.4 may end the process after this: their timer writes to a connection whose end was seen but,
- * with the queue full, not yet told. */
+/* With heartbeats on, libzmq 4.3.4 may end the process after this: their timer writes to a connection whose end was
+ * seen but, with the queue full, not yet told. */
 static void senders_that_go_away_while_the_inbox_is_full_do_no_harm(void **state) {
     rig *const r = *state;
     for (int turn = 0; turn < 3; turn++) {

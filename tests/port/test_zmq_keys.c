@@ -283,10 +283,12 @@ static void addresses_and_keys_must_fit(void **state) {
     uint64_t mem[1024];
     kvr_zmq *plain = NULL;
     kvr_link plain_link;
-    kvr_zmq_config config = {.struct_bytes = sizeof config, .max_peers = 1, .listen = "tcp://127.0.0.1:*", .frame_bytes = 64};
+    kvr_zmq_config config = {
+        .struct_bytes = sizeof config, .max_peers = 1, .listen = "tcp://127.0.0.1:*", .frame_bytes = 64};
     assert_int_equal(kvr_zmq_open(mem, sizeof mem, &config, &plain, NULL), KVR_OK);
     assert_int_equal(kvr_zmq_link(plain, &plain_link), KVR_OK);
-    assert_int_equal(plain_link.connect(plain_link.user, 0, r->boards[1].endpoint), KVR_ERR_ADDRESS); /* it has no key */
+    /* it has no key */
+    assert_int_equal(plain_link.connect(plain_link.user, 0, r->boards[1].endpoint), KVR_ERR_ADDRESS);
     kvr_zmq_close(plain);
     config.allowed_keys = r->allowed; /* a list without a key of one's own, and the other way round */
     config.n_allowed = LISTED;
@@ -309,7 +311,8 @@ static void with_a_key_addresses_beyond_loopback_need_no_consent(void **state) {
     kvr_zmq_close(open_to_all);
     /* and no secret is left in the memory that was given */
     for (size_t i = 0; i + KVR_ZMQ_KEY_BYTES <= sizeof mem; i++)
-        if (memcmp((const char *)mem + i, r->boards[0].secret, KVR_ZMQ_KEY_BYTES) == 0) fail_msg("the key is still there");
+        if (memcmp((const char *)mem + i, r->boards[0].secret, KVR_ZMQ_KEY_BYTES) == 0)
+            fail_msg("the key is still there");
 }
 
 static void without_a_list_the_holders_of_one_key_talk(void **state) {

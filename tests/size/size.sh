@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Size of the core (lib/ with its reference backend, -Os) for a target, compared with tests/size/table.txt.
 #   tests/size/size.sh [--update] [TRIPLE...]      no triple: this machine's own compiler
-# Fails when a limit is passed (LIMIT_...), or when a figure has grown by more than the tolerance since the table was made.
-# Figures depend on the compiler: they are compared only with a row that the same version made, limits always.
+# Fails when a limit is passed (LIMIT_...), or when a figure has grown by more than the tolerance since the table was
+# made. Figures depend on the compiler: they are compared only with a row that the same version made, limits always.
 # --update writes what was found into the table, for a commit that knows why.
 # 77: skipped, the compiler is not here. Libraries for TRIPLE: tests/cross.sh puts them into build/deps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-LIMIT_TEXT=153600 # bytes: 150 KiB of code and constants
-LIMIT_TEXT_S390X=184320 # no board: it is here for its byte order
+LIMIT_TEXT=150000 # bytes of code and constants
+LIMIT_TEXT_S390X=180000 # no board: it is here for its byte order
 LIMIT_STACK=16384 # bytes: deepest sum of frames inside the core, reference backend included (stack.awk)
 TOLERANCE_PERCENT=3
 TOLERANCE_BYTES=256

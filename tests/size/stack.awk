@@ -1,8 +1,9 @@
-# The deepest stack along the call graph, from GCC's -fcallgraph-info=su files (*.ci). Prints: BYTES FUNCTION > FUNCTION > ...
-# Fails on recursion and on frames whose size is not known when compiling (alloca, arrays of variable length).
-# Calls through pointers: those inside the core are listed in indirect(); every other pointer is taken for one of the backend's
-# and costs as much as the reference backend's deepest operator. Not counted: links, ports, other backends, callbacks of the
-# application, and what is outside the core (C library, libutf8proc): those frames begin where this sum ends.
+# The deepest stack along the call graph, from GCC's -fcallgraph-info=su files (*.ci). Prints: BYTES FUNCTION > FUNCTION
+# > ... Fails on recursion and on frames whose size is not known when compiling (alloca, arrays of variable length).
+# Calls through pointers: those inside the core are listed in indirect(); every other pointer is taken for one of the
+# backend's and costs as much as the reference backend's deepest operator. Not counted: links, ports, other backends,
+# callbacks of the application, and what is outside the core (C library, libutf8proc): those frames begin where this sum
+# ends.
 
 function value(line, key,    at, rest) {
     at = index(line, key ": \"")

@@ -1,5 +1,6 @@
 /*
- * chain_fixture.h - two questions of N tokens to a tiny model, and what one board answers: for tests of what goes wrong on the way.
+ * chain_fixture.h - two questions of N tokens to a tiny model, and what one board answers: for tests of what goes wrong
+ * on the way.
  */
 #ifndef CHAIN_FIXTURE_H
 #define CHAIN_FIXTURE_H

@@ -1,4 +1,5 @@
-/* The default cut: what boards say of themselves, how their paths are met, and what is learned from prompt to prompt. */
+/* The default cut: what boards say of themselves, how their paths are met, and what is learned from prompt to
+ * prompt. */
 #include "kvr_session_state.h"
 #include "timed_backend.h"
 

@@ -1,12 +1,13 @@
-/* Boards that are lost while the lead goes on: the same text from those that are left, in bounded time, and all boards again
- * once they are back. */
+/* Boards that are lost while the lead goes on: the same text from those that are left, in bounded time, and all boards
+ * again once they are back. */
 #include "chain_fixture.h"
 #include "kvr_session_state.h"
 
 enum { HELPERS = BOARDS - 1 };
 
 static rig_options going_on(uint64_t order) {
-    const rig_options o = {.order = order, .cap_frames = 2, .go_on = 1, .config = {.frame_tokens = 3, .batch_tokens = 4}};
+    const rig_options o = {
+        .order = order, .cap_frames = 2, .go_on = 1, .config = {.frame_tokens = 3, .batch_tokens = 4}};
     return o;
 }
 

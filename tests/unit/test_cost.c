@@ -61,8 +61,9 @@ static void a_chain_of_two_takes_what_was_worked_out_by_hand(void **state) {
     rig_end(&rig);
 }
 
-/* Latency 50: rank 0 starts at 250, K, V of its token at 251, 301 at the other end; layer 1 at 306. Rank 1 starts at 200,
- * waits from 202 to 301, 6 + 6 products to 313, K, V at 315, one row 3 + 3, head 10. The products could hide in the wait. */
+/* Latency 50: rank 0 starts at 250, K, V of its token at 251, 301 at the other end; layer 1 at 306. Rank 1 starts at
+ * 200, waits from 202 to 301, 6 + 6 products to 313, K, V at 315, one row 3 + 3, head 10. The products could hide in
+ * the wait. */
 static void attending_while_waiting_could_save_the_products_of_a_layer_that_waits(void **state) {
     (void)state;
     static const uint32_t sizes[2] = {1, 2};
@@ -118,8 +119,9 @@ static void the_ring_takes_one_step_less_than_boards(void **state) {
     rig_end(&rig);
 }
 
-/* Rank 0 has its K, V at 1, rank 1 (ten times slower) at 10: frames of 84 bytes. Link 0: own 1 -> 85. Link 1: own 10 -> 94.
- * Rank 0 goes on at 94: 3 + 2 = 5 -> 99, K, V 100; rank 1 at max(85, 94), 30 + 20 -> 144, K, V 154; link 1 again 154 -> 238;
+/* Rank 0 has its K, V at 1, rank 1 (ten times slower) at 10: frames of 84 bytes. Link 0: own 1 -> 85. Link 1: own 10 ->
+ * 94. Rank 0 goes on at 94: 3 + 2 = 5 -> 99, K, V 100; rank 1 at max(85, 94), 30 + 20 -> 144, K, V 154; link 1 again
+ *     154 -> 238;
  * rank 0 waits for that, rank 1 for its own sending: 238 + 30 + 20 + 100 of the head. */
 static void in_a_ring_the_fast_wait_for_the_slow(void **state) {
     (void)state;

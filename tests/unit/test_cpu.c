@@ -418,8 +418,9 @@ static void attention_is_the_softmax_over_the_tokens_of_its_window(void **state)
         float *keys = fill_cache(r, KEYS), *values = fill_cache(r, VALUES);
         const float scale = 1.0f / sqrtf((float)r->s.D);
         const kvr_path PRE = KVR_PATH_PREFILL;
-        const kvr_attention hows[] = {{scale, 0.0f, 0, PRE},  {scale, 0.0f, 1, PRE}, {0.3f, 2.0f, 3, PRE}, {scale, 0.5f, 0, PRE},
-                                      {scale, 0.0f, 64, PRE}, {0.1f, 0.0f, 70, PRE}, {scale, 0.0f, 500, PRE}};
+        const kvr_attention hows[] = {{scale, 0.0f, 0, PRE},  {scale, 0.0f, 1, PRE},  {0.3f, 2.0f, 3, PRE},
+                                      {scale, 0.5f, 0, PRE},  {scale, 0.0f, 64, PRE}, {0.1f, 0.0f, 70, PRE},
+                                      {scale, 0.0f, 500, PRE}};
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
             for (size_t a = 0; a < sizeof hows / sizeof hows[0]; a++)
                 if (parts[i].first + parts[i].rows <= r->s.ctx)
@@ -560,8 +561,12 @@ static void a_row_does_not_depend_on_how_many_share_the_call(void **state) {
     (void)state;
     static const uint32_t counts[] = {1, 2, 3, 7, 63};
     for (size_t k = 0; k < N_SHAPES; k++) {
-        const uint32_t cols[N_TENSORS] = {[GATE] = shapes[k].K, [SRC] = shapes[k].K, [DST] = shapes[k].N, [Q] = shapes[k].H * shapes[k].D,
-                                          [ATT] = shapes[k].H * shapes[k].D, [KEYS] = shapes[k].G * shapes[k].D};
+        const uint32_t cols[N_TENSORS] = {[GATE] = shapes[k].K,
+                                          [SRC] = shapes[k].K,
+                                          [DST] = shapes[k].N,
+                                          [Q] = shapes[k].H * shapes[k].D,
+                                          [ATT] = shapes[k].H * shapes[k].D,
+                                          [KEYS] = shapes[k].G * shapes[k].D};
         for (size_t which = 0; which < sizeof steps / sizeof steps[0]; which++) {
             const uint32_t result = steps[which].result;
             const uint64_t bytes =

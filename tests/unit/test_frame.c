@@ -205,7 +205,8 @@ static void a_speed_travels_with_a_hello_unless_it_is_nonsense(void **state) {
         const kvr_board_profile p = kvri_speed_profile(&out.speed, 1);
         assert_true(kvr_board_profile_valid(&p));
     }
-    static const uint8_t not_numbers[3][4] = {{0, 0, 0xc0, 0x7f}, {0, 0, 0x80, 0x7f}, {0, 0, 0x80, 0xbf}}; /* NaN, inf, -1 */
+    /* NaN, inf, -1 */
+    static const uint8_t not_numbers[3][4] = {{0, 0, 0xc0, 0x7f}, {0, 0, 0x80, 0x7f}, {0, 0, 0x80, 0xbf}};
     for (uint32_t field = 1; field < 8; field++)
         for (uint32_t i = 0; i < 3; i++) {
             uint8_t bytes[KVRI_HELLO_MOST];

@@ -464,7 +464,8 @@ static void a_tied_head_is_the_embedding(void **state) {
     assert_int_equal(open_shape(&o, &shape), KVR_OK);
     assert_int_equal(o.info.tied_head, 1);
     assert_int_equal(kvri_weight(&o.model->weights, 0, KVRI_HEAD), KVR_NO_TENSOR);
-    assert_int_equal(o.model->n_weights, kvri_weight(&o.model->weights, o.model->info.n_layers, KVRI_ATTN_NORM)); /* no hole */
+    /* no hole */
+    assert_int_equal(o.model->n_weights, kvri_weight(&o.model->weights, o.model->info.n_layers, KVRI_ATTN_NORM));
     close_opened(&o);
 }
 

@@ -75,8 +75,8 @@ static void the_answer_is_one_boards_bit_for_bit(void **state) {
         slow = round / 9 % 3;
         rig_ids(ids, n, model.info->n_vocab, round);
         rig_single(&model, &o.config, ids, n, 6, &truth);
-        ask(&r, &model, o, boards, round % 2 ? cut : NULL, round % 3 ? KVR_STRATEGY_TSP : KVR_STRATEGY_TSP_SKIP, ids, n, 6,
-            &a);
+        ask(&r, &model, o, boards, round % 2 ? cut : NULL, round % 3 ? KVR_STRATEGY_TSP : KVR_STRATEGY_TSP_SKIP, ids, n,
+            6, &a);
         if (a.status != KVR_OK) fail_msg("%s: %s", kvr_status_name(a.status), a.error.text);
         assert_true(rig_same(&model, &a, &truth));
         assert_int_equal(a.ended, 1);
@@ -88,8 +88,8 @@ static void the_answer_is_one_boards_bit_for_bit(void **state) {
     rig_model_close(&model);
 }
 
-/* Arithmetic of the paper's example: 9 tokens on 3 boards, the chain cut 4/3/2. It counts the keys up to a chunk's end for
- * every query of it; here masked products within a chunk are left out too, which makes n (n - 1) / 2 fewer. */
+/* Arithmetic of the paper's example: 9 tokens on 3 boards, the chain cut 4/3/2. It counts the keys up to a chunk's end
+ * for every query of it; here masked products within a chunk are left out too, which makes n (n - 1) / 2 fewer. */
 static void products_and_entries_of_the_papers_example(void **state) {
     (void)state;
     enum { N = 9 };

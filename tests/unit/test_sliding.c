@@ -1,6 +1,7 @@
 /*
  * Layers with a sliding window keep the latest tokens only: the bits of a cache that keeps all, from one board and from
- * chains, whatever is asked after what. The rig fills memory with what is no number, so nothing is read that was not written.
+ * chains, whatever is asked after what. The rig fills memory with what is no number, so nothing is read that was not
+ * written.
  */
 #include "chain_backend.h"
 
@@ -79,7 +80,8 @@ static uint64_t hash_of(const kvr_session *s, uint32_t n_vocab, uint64_t before)
 }
 
 /* Of the logits of every token from logits_from on. */
-static uint64_t all_logits(rig *r, const int32_t *ids, uint32_t n, uint32_t logits_from, uint32_t keep, uint32_t *out_n) {
+static uint64_t all_logits(rig *r, const int32_t *ids, uint32_t n, uint32_t logits_from, uint32_t keep,
+                           uint32_t *out_n) {
     kvr_event event;
     kvr_prompt p = {.struct_bytes = sizeof p, .ids = ids, .n_ids = n, .all_logits = 1, .logits_from = logits_from,
                     .keep_tokens = keep};
@@ -151,7 +153,8 @@ static void the_plan_has_a_row_for_each_token_that_is_kept(void **state) {
         {{.max_boards = 3}, 256, 0},                                          /* chunk_tokens is the whole context */
         {{.max_boards = 3, .chunk_tokens = 100, .frame_tokens = 20}, 128, 4}, /* 8 + 100 + 19 */
         {{.max_boards = 3, .chunk_tokens = 100, .frame_tokens = 22}, 192, 4},
-        {{.max_boards = 3, .chunk_tokens = 100, .frame_tokens = 20, .kv_window_layers = 3}, 128, 2}, /* 0 and 3, 1 and 4 */
+        /* 0 and 3, 1 and 4 */
+        {{.max_boards = 3, .chunk_tokens = 100, .frame_tokens = 20, .kv_window_layers = 3}, 128, 2},
         {{.max_boards = 3, .chunk_tokens = 100, .frame_tokens = 20, .kv_window_layers = 2}, 128, 1}, /* 1 and 3 */
     };
     const uint64_t row = 2ull * 32 * 2; /* a key and a value of 32 numbers, F16 */
@@ -225,7 +228,8 @@ static void chains_of_rings_give_the_bits_of_one_board_that_keeps_all(void **sta
                 assert_int_equal(rig_prompt(&r, ids, n, 10, boards, cut), KVR_OK);
                 rig_run(&r, &a);
                 if (a.status != KVR_OK)
-                    fail_msg("window %u, round %u: %s: %s", kinds[k].window, round, kvr_status_name(a.status), a.error.text);
+                    fail_msg("window %u, round %u: %s: %s", kinds[k].window, round, kvr_status_name(a.status),
+                             a.error.text);
                 if (!rig_same(&model, &a, &truth)) fail_msg("window %u, round %u.%d", kinds[k].window, round, again);
                 rig_answer_free(&a);
                 rig_answer_free(&truth);
@@ -251,8 +255,8 @@ static void only_what_a_chunk_sees_travels(void **state) {
     assert_int_equal(rig_prompt(&r, ids, N, 1, 3, cut), KVR_OK);
     rig_run(&r, &a);
     assert_int_equal(a.status, KVR_OK);
-    /* Rank 1 begins at 40: token 29 is in the piece [24, 32), so 2 of 5 pieces and 16 tokens. The lead begins at 70: token 59
-     * is in the piece [56, 64) of rank 1's chunk, so pieces of 8 and 6. */
+    /* Rank 1 begins at 40: token 29 is in the piece [24, 32), so 2 of 5 pieces and 16 tokens. The lead begins at 70:
+     * token 59 is in the piece [56, 64) of rank 1's chunk, so pieces of 8 and 6. */
     const uint64_t row = 2ull * 32 * 2, to_1 = 4 * 2 + 5, to_lead = 4 * 2 + 5 + 4;
     kvr_session_get_stats(r.boards[1].session, &s);
     assert_int_equal(s.frames_in, to_1);
@@ -315,7 +319,8 @@ typedef struct talk {
 
 /* Asks with the first `keep` of the ids kept and `more` new ones behind; the answer must be that of a new session. */
 static void ask(talk *t, uint32_t keep, uint32_t more, uint32_t max_new, uint64_t seed, uint32_t own_first) {
-    kvr_prompt p = {.struct_bytes = sizeof p, .ids = t->ids, .keep_tokens = keep, .max_new_tokens = max_new, .ignore_eos = 1};
+    kvr_prompt p = {
+        .struct_bytes = sizeof p, .ids = t->ids, .keep_tokens = keep, .max_new_tokens = max_new, .ignore_eos = 1};
     rig_answer truth, a;
     rig_ids(t->ids + keep, more, t->r.model->info->n_vocab, seed);
     p.n_ids = t->n = keep + more;
@@ -430,7 +435,8 @@ static void what_a_chain_brought_is_kept_as_far_as_it_goes(void **state) {
         rig_answer_free(&a);
         /* the lead's chunk begins at 90 and sees 79; alone it takes no more than its chunk */
         if (keep < 90 && keep % 2) {
-            kvr_prompt p = {.struct_bytes = sizeof p, .ids = t.ids, .n_ids = keep + 10, .keep_tokens = keep, .max_new_tokens = 1};
+            kvr_prompt p = {
+                .struct_bytes = sizeof p, .ids = t.ids, .n_ids = keep + 10, .keep_tokens = keep, .max_new_tokens = 1};
             assert_int_equal(kvr_session_prompt(rig_lead(&t.r), &p), KVR_ERR_PARTITION);
         } else {
             ask(&t, keep, 10, 5, keep, keep < 90 ? 0 : keep);
@@ -465,7 +471,8 @@ static void a_lost_board_changes_nothing_in_the_answer(void **state) {
                 r.before_turn = kill_one;
                 assert_int_equal(rig_prompt(&r, ids, N, 6, 3, NULL), KVR_OK);
                 rig_run(&r, &a);
-                if (a.status != KVR_OK) fail_msg("chunk %u, victim %u after %u: %s", chunk, victim, after, a.error.text);
+                if (a.status != KVR_OK)
+                    fail_msg("chunk %u, victim %u after %u: %s", chunk, victim, after, a.error.text);
                 assert_true(rig_same(&model, &a, &truth));
                 rig_answer_free(&a);
                 rig_close(&r);

@@ -1,4 +1,5 @@
-/* Helpers that keep keys and values of a few layers at a time: the same bits, less memory, and nobody waits for ever. */
+/* Helpers that keep keys and values of a few layers at a time: the same bits, less memory, and nobody waits for
+ * ever. */
 #include "chain_backend.h"
 
 enum { MOST = 140, BOARDS = 6 };
@@ -39,7 +40,8 @@ static void a_window_of_any_size_gives_the_same_bits(void **state) {
         rig r;
         rig_answer truth, a;
         const uint32_t boards = 2 + round % 5, n = boards + (uint32_t)(gguf_random(&rng) % (MOST - BOARDS));
-        rig_options o = {.order = round % 4 == 0 ? 0 : gguf_random(&rng), /* a board may be asked far more often than another */
+        /* a board may be asked far more often than another */
+        rig_options o = {.order = round % 4 == 0 ? 0 : gguf_random(&rng),
                          .cap_frames = 1 + round % 4,
                          .change = change,
                          .config = {.frame_tokens = 1 + round % 3 * 20, .batch_tokens = 1 + round % 7 * 9}};
@@ -82,8 +84,10 @@ static void the_plan_shrinks_by_the_layers_left_out(void **state) {
         assert_int_equal(kvr_plan_make(model.model, &config, &backend, &some, NULL), KVR_OK);
         assert_int_equal(some.kv_window_layers, kept);
         for (uint32_t i = 0; i < some.n_rows; i++)
-            if (strcmp(some.rows[i].name, "keys and values") == 0) assert_int_equal(some.rows[i].bytes, kept * layer_bytes);
-        assert_true(all.region_bytes[KVR_REGION_SESSION] - some.region_bytes[KVR_REGION_SESSION] >= (9 - kept) * layer_bytes);
+            if (strcmp(some.rows[i].name, "keys and values") == 0)
+                assert_int_equal(some.rows[i].bytes, kept * layer_bytes);
+        assert_true(all.region_bytes[KVR_REGION_SESSION] - some.region_bytes[KVR_REGION_SESSION] >=
+                    (9 - kept) * layer_bytes);
     }
     rig_model_close(&model);
 }

@@ -1,6 +1,6 @@
 /*
- * timed_backend.h - boards that take time on the rig's clock: the reference backend computes, and a queue whose end is a
- * moment in time says when a read is done. And links that carry so many bits per second.
+ * timed_backend.h - boards that take time on the rig's clock: the reference backend computes, and a queue whose end is
+ * a moment in time says when a read is done. And links that carry so many bits per second.
  */
 #ifndef TIMED_BACKEND_H
 #define TIMED_BACKEND_H
@@ -47,7 +47,9 @@ static inline kvr_status timed_read(void *user, kvr_view src, uint32_t rows, voi
     kvr_fence none = 0;
     for (uint32_t i = 0; i < KVR_BACKEND_FENCES; i++) {
         if (t->due_us[i] > 0) continue;
-        const double after_us = after == KVR_AFTER_ALL ? t->free_us : after == KVR_AFTER_NOTHING ? 0 : t->marks_us[after - 1];
+        const double after_us = after == KVR_AFTER_ALL       ? t->free_us
+                                : after == KVR_AFTER_NOTHING ? 0
+                                                             : t->marks_us[after - 1];
         t->due_us[i] = after_us > 1 ? after_us : 1;
         *out_fence = i + 1;
         return t->inner.read(t->inner.user, src, rows, dst, KVR_AFTER_ALL, &none);

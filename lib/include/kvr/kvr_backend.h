@@ -47,16 +47,16 @@ typedef enum kvr_tensor_role {
     KVR_ROLE_MATRIX = 0, /* weight for matmul and embed, any dtype */
     KVR_ROLE_VECTOR = 1, /* norm weight or rope factors, F32 or F16, one row */
     KVR_ROLE_WORK = 2,   /* activations, F32, contents undefined at open */
-    /* Keys or values of one layer, F16 or F32, [rows][n_kv_heads*head_dim]: those of token t lie in row t mod rows. A layer
-     * whose attention has a window may have fewer rows than ctx_tokens, then a multiple of KVR_BACKEND_RING. */
+    /* Keys or values of one layer, F16 or F32, [rows][n_kv_heads*head_dim]: those of token t lie in row t mod rows. A
+     * layer whose attention has a window may have fewer rows than ctx_tokens, then a multiple of KVR_BACKEND_RING. */
     KVR_ROLE_KV = 3
 } kvr_tensor_role;
 
 /* A multiple of every backend's block of keys, so that no block is cut where a ring of rows begins again. */
 #define KVR_BACKEND_RING 64u
 
-/* One tensor, [rows][cols], cols contiguous (file layout for weights). Weights, keys and values are little-endian, also in
- * write() and read(); activations are the host's floats. */
+/* One tensor, [rows][cols], cols contiguous (file layout for weights). Weights, keys and values are little-endian, also
+ * in write() and read(); activations are the host's floats. */
 typedef struct kvr_tensor_desc {
     const void *data; /* weights: bytes inside the mapped file, valid while the session is open; else NULL */
     uint64_t bytes;   /* rows * kvr_dtype_row_bytes(dtype, cols) */
@@ -75,8 +75,8 @@ typedef struct kvr_backend_need {
     uint32_t batch_tokens; /* most rows in one operator call */
     uint32_t ctx_tokens;
     uint32_t n_heads, n_kv_heads, head_dim;
-    /* 1: store rounds each block of 32 values to q * 2^e, q in -127..127 (ties to even), e the least from -24..9 with which
-     * none rounds beyond 127: what Q8_0 holds, so that boards can exchange it without loss. */
+    /* 1: store rounds each block of 32 values to q * 2^e, q in -127..127 (ties to even), e the least from -24..9 with
+     * which none rounds beyond 127: what Q8_0 holds, so that boards can exchange it without loss. */
     uint32_t kv_8bit;
 } kvr_backend_need;
 
@@ -134,7 +134,8 @@ typedef struct kvr_rope {
 typedef struct kvr_attention {
     float scale;     /* of q . k */
     float soft_cap;  /* scores become soft_cap * tanh(score / soft_cap); 0 = none */
-    uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all: the caches then have a row for every token */
+    uint32_t window; /* a token sees itself and window - 1 tokens before; 0 = all: the caches then have a row for every
+                      * token */
     kvr_path path;   /* DECODE: rows is 1, and the keys may be cut into parts that are merged in ascending order */
 } kvr_attention;
 
@@ -190,7 +191,8 @@ typedef struct kvr_backend {
      * length is normalised by itself (a norm per head). */
     kvr_status (*norm)(void *user, kvr_view dst, kvr_view src, const kvr_norm *how, uint32_t rows);
     /* dst[t][n] = sum_k src[t][k] * weight[n][k]; with add != 0: dst[t][n] += that. */
-    kvr_status (*matmul)(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path, int add);
+    kvr_status (*matmul)(void *user, kvr_view dst, uint32_t weight, kvr_view src, uint32_t rows, kvr_path path,
+                         int add);
     /* x[t] += bias, a VECTOR. */
     kvr_status (*add_bias)(void *user, kvr_view x, uint32_t bias, uint32_t rows);
     /* x[t] *= factor, then soft_cap * tanh(x / soft_cap) unless soft_cap is 0. */
@@ -202,15 +204,16 @@ typedef struct kvr_backend {
     kvr_status (*store)(void *user, kvr_view dst, kvr_view src, uint32_t rows);
     /* dst[t][h] = softmax(cap(q[t][h] . k[seen] * scale)) . v[seen], seen = the window of tokens that ends at
      * first_token + t; online softmax over key blocks at fixed absolute boundaries, merged in ascending order. q, dst:
-     * [rows][n_heads*head_dim]; k, v: KV tensors. Rows of the caches that no token of this call sees may hold anything; where
-     * they are fewer than the context, rows + window - 1 is at most their number. */
+     * [rows][n_heads*head_dim]; k, v: KV tensors. Rows of the caches that no token of this call sees may hold anything;
+     * where they are fewer than the context, rows + window - 1 is at most their number. */
     kvr_status (*attention)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v, const kvr_attention *how,
                             uint32_t rows, uint32_t first_token);
     /* x[t][i] = activation(x[t][i]) * up[t][i]; without the factor when up.tensor is KVR_NO_TENSOR. */
     kvr_status (*activate)(void *user, kvr_view x, kvr_view up, kvr_activation activation, uint32_t rows);
 
     /* Optional, because every launch costs time on a device: several operators in one, with the results of these bits.
-     * matmul_many: n calls of matmul with one row, path DECODE, without add. place: rope of q and of k, store of k and of v. */
+     * matmul_many: n calls of matmul with one row, path DECODE, without add. place: rope of q and of k, store of k and
+     * of v. */
     kvr_status (*matmul_many)(void *user, const kvr_product *products, uint32_t n, kvr_view src);
     kvr_status (*place)(void *user, const kvr_place *what, const kvr_rope *how, uint32_t rows, uint32_t first_token);
 
@@ -220,7 +223,8 @@ typedef struct kvr_backend {
     /* Optional: a mark stands for every operator enqueued so far, instead of what it stood for before; later reads may
      * wait for it, while operators behind it run on. NULL: reads wait for all operators. */
     kvr_status (*mark)(void *user, kvr_mark mark);
-    /* Device to host, after what `after` says, or later, and after every write so far. dst must stay until the fence is done. */
+    /* Device to host, after what `after` says, or later, and after every write so far. dst must stay until the fence is
+     * done. */
     kvr_status (*read)(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after, kvr_fence *out_fence);
     /* KVR_OK: done (asked once; the fence is then free), KVR_AGAIN: not yet, negative: failed. */
     kvr_status (*done)(void *user, kvr_fence fence);
@@ -230,12 +234,12 @@ typedef struct kvr_backend {
     kvr_status (*flush)(void *user);
     /* Optional: text and native code of the last failure of an operator. */
     void (*explain)(void *user, kvr_error *error);
-    /* Optional, for the baseline TSP: attention whose rows meet all n_keys keys before the mask is applied. NULL: the core
-     * adds the masked products by a second call of attention, whose result is overwritten. */
+    /* Optional, for the baseline TSP: attention whose rows meet all n_keys keys before the mask is applied. NULL: the
+     * core adds the masked products by a second call of attention, whose result is overwritten. */
     kvr_status (*attention_square)(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
                                    const kvr_attention *how, uint32_t rows, uint32_t first_token, uint32_t n_keys);
-    /* Multiply-adds that a call should have at most where operators return only when they are done: boards give signs of
-     * life between calls. The default of batch_tokens follows from it; 0 = operators are enqueued, any number. */
+    /* Multiply-adds that a call should have at most where operators return only when they are done: boards give signs
+     * of life between calls. The default of batch_tokens follows from it; 0 = operators are enqueued, any number. */
     uint64_t call_products;
     /* 1: takes time but computes nothing, its keys and values have no content: boards refuse to share a prompt with
      * such a one unless they are of this kind too. */

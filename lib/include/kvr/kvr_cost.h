@@ -76,8 +76,9 @@ typedef struct kvr_cost_result {
                               boards by their speed, free links; TTFT(1)/P on equal boards */
     double bound_busiest_us; /* lower bound of this partition: the busiest rank, free links */
     double free_us;          /* this partition and strategy with free links */
-    double bound_overlap_us; /* chain: if a board that waits for a prefix could do its attention meanwhile, all of it: what
-                              * attending in parts to the keys that are there could save at most. Others: ttft_us */
+    double bound_overlap_us; /* chain: if a board that waits for a prefix could do its attention meanwhile, all of it:
+                              * what attending in parts to the keys that are there could save at most. Others:
+                              * ttft_us */
     uint64_t entries_moved; /* K and V entries (a token's row of one layer counts 1 for K and 1 for V) over all links */
     uint64_t bytes_moved;    /* over all links and layers, headers included */
 } kvr_cost_result;

@@ -35,13 +35,14 @@ typedef struct kvr_sampling {
 typedef enum kvr_strategy {
     KVR_STRATEGY_CHAIN = 0,   /* KV-Runahead: what this library is for */
     KVR_STRATEGY_TSP = 2,     /* the baseline of its paper: keys and values of each layer to all boards by a ring
-                               * all-gather, attention only then; all products, masked ones too, and every layer in full */
+                               * all-gather, attention only then; all products, masked ones too, and every layer in
+                               * full */
     KVR_STRATEGY_TSP_SKIP = 3 /* the same without what nobody reads: masked products, the last layer's other rows */
 } kvr_strategy;
 
 /* What a lead does when a board of the chain is lost: dead, silent for peer_timeout_ms, cut off, failed, or working for
- * another lead (perhaps one that is gone). Boards that do not fit (another model, version, type, context) fail the question
- * in any case. */
+ * another lead (perhaps one that is gone). Boards that do not fit (another model, version, type, context) fail the
+ * question in any case. */
 typedef enum kvr_on_board_loss {
     KVR_LOSS_CONTINUE = 0, /* begin again with the boards that are left, or alone: the same text, later */
     KVR_LOSS_FAIL = 1      /* fail with PEER_LOST, TIMEOUT, PEER_FAILED, PEER_BUSY or LINK */
@@ -56,17 +57,19 @@ typedef struct kvr_prompt {
     uint32_t ignore_eos;     /* 1: go on after EOS (benchmarks) */
     uint32_t all_logits;     /* 1: an event with logits after every prompt token (single board only) */
     uint32_t logits_from;    /* all_logits: the first position that gets one, below n_ids; earlier ones cost less */
-    uint32_t keep_tokens;    /* the first so many ids are those of the last question and its answer: their keys and values
-                              * are still cached and not computed again. Below n_ids; single board only. Where layers have a
-                              * sliding window and no longer hold what is seen from there (kvr_plan.ring_tokens), all is
-                              * computed again: the same answer, later; kvr_stats.own_first is 0 then */
+    uint32_t keep_tokens;    /* the first so many ids are those of the last question and its answer: their keys and
+                              * values are still cached and not computed again. Below n_ids; single board only. Where
+                              * layers have a sliding window and no longer hold what is seen from there
+                              * (kvr_plan.ring_tokens), all is computed again: the same answer, later;
+                              * kvr_stats.own_first is 0 then */
     kvr_sampling sampling;
     /* Chain, lead only. n_boards 0 or 1: this board alone. Boards 0..n_boards-2 are the peers given to
      * kvr_session_set_boards; this board is the last. */
     uint32_t n_boards;
-    const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids. NULL = the best cut by the boards'
-                                * profiles and the links as they were met (kvr_session_meet), over as many of the boards as are
-                                * worth using; even (kvr_partition_even) where these are not known, and with TSP */
+    const uint32_t *partition; /* n_boards chunk sizes in tokens, each >= 1, sum n_ids. NULL = the best cut by the
+                                * boards' profiles and the links as they were met (kvr_session_meet), over as many of
+                                * the boards as are worth using; even (kvr_partition_even) where these are not known,
+                                * and with TSP */
     uint32_t strategy;         /* kvr_strategy of several boards; with TSP each needs a context for the whole prompt */
     uint32_t on_board_loss;    /* kvr_on_board_loss; to go on alone chunk_tokens must hold the prompt */
 } kvr_prompt;
@@ -74,7 +77,8 @@ typedef struct kvr_prompt {
 typedef enum kvr_event_kind {
     KVR_EVENT_NONE = 0,
     KVR_EVENT_PROGRESS = 1, /* a step of prefill finished: done of total */
-    KVR_EVENT_LOGITS = 2,   /* logits after token `position` are in kvr_session_logits (all_logits, and before each token) */
+    KVR_EVENT_LOGITS = 2,   /* logits after token `position` are in kvr_session_logits (all_logits, and before each
+                             * token) */
     KVR_EVENT_TOKEN = 3,    /* a new token: id, at position */
     KVR_EVENT_END = 4,      /* the answer is complete: EOS, max_new_tokens, or a full context */
     KVR_EVENT_BOARD_LOST = 5, /* the question goes on without a board: id = its place in set_boards, -1 = without any;
@@ -103,8 +107,8 @@ typedef struct kvr_stats {
     uint64_t expected_us; /* ttft as predicted when the prompt was cut; 0 = too little was known */
     uint64_t plan_us;     /* part of ttft: planning */
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
-    uint64_t frames_refused; /* since open, not of this prompt alone: damaged, no frames at all, or of no job of this chain.
-                              * The first that is damaged is logged */
+    uint64_t frames_refused; /* since open, not of this prompt alone: damaged, no frames at all, or of no job of this
+                              * chain. The first that is damaged is logged */
 } kvr_stats;
 
 /*
@@ -135,25 +139,28 @@ kvr_status kvr_session_serve(kvr_session *session);
 
 /* --- what boards can do -------------------------------------------------------------------------------------- */
 
-/* Lead: first contact, after set_boards; poll until KVR_END. Says HELLO to all boards and measures the path from each to this
- * one, board by board: at most a second for the answers and half a second for a path, less with a short peer_timeout_ms; on a
- * good network milliseconds. Never fails for a board that is missing or does not fit: the next question tells. Without this the
- * paths are not known and prompts are cut evenly. STATE: no boards are set, or something is under way. */
+/* Lead: first contact, after set_boards; poll until KVR_END. Says HELLO to all boards and measures the path from each
+ * to this one, board by board: at most a second for the answers and half a second for a path, less with a short
+ * peer_timeout_ms; on a good network milliseconds. Never fails for a board that is missing or does not fit: the next
+ * question tells. Without this the paths are not known and prompts are cut evenly. STATE: no boards are set, or
+ * something is under way. */
 kvr_status kvr_session_meet(kvr_session *session);
-/* This board's profile, for its answers to leads and for its own plans. NULL: unknown, as at first; then chains with it are
- * cut evenly. Copied. ARG: a number is beyond kvr_profile.h's ranges; the profile is unknown then. */
+/* This board's profile, for its answers to leads and for its own plans. NULL: unknown, as at first; then chains with it
+ * are cut evenly. Copied. ARG: a number is beyond kvr_profile.h's ranges; the profile is unknown then. */
 kvr_status kvr_session_set_profile(kvr_session *session, const kvr_board_profile *profile);
-/* Lets this board measure its profile: poll until KVR_END, or a failure of the device. Takes about budget_us (a first pass of
- * a few rows through a few layers is the least), less with small models. Reads no weights from elsewhere and sends nothing; what was
- * cached is given up. STATE: something is under way; ARG: 0; UNSUPPORTED: a model of one layer. */
+/* Lets this board measure its profile: poll until KVR_END, or a failure of the device. Takes about budget_us (a first
+ * pass of a few rows through a few layers is the least), less with small models. Reads no weights from elsewhere and
+ * sends nothing; what was cached is given up. STATE: something is under way; ARG: 0; UNSUPPORTED: a model of one
+ * layer. */
 kvr_status kvr_session_measure(kvr_session *session, uint32_t budget_us);
 /* The profile set or measured, without texts. STATE: it is unknown. */
 kvr_status kvr_session_get_profile(const kvr_session *session, kvr_board_profile *out);
 
 /* --- work ---------------------------------------------------------------------------------------------------- */
 
-/* Starts a question; what was cached before is given up, but for keep_tokens. Errors: ARG (also: keep_tokens of ids that
- * are not cached), CTX_FULL, PARTITION; STATE: a helper, or a question is under way (its own error record is left alone). */
+/* Starts a question; what was cached before is given up, but for keep_tokens. Errors: ARG (also: keep_tokens of ids
+ * that are not cached), CTX_FULL, PARTITION; STATE: a helper, or a question is under way (its own error record is left
+ * alone). */
 kvr_status kvr_session_prompt(kvr_session *session, const kvr_prompt *prompt);
 /* KVR_OK: *out is an event or KIND_NONE (work was done), KVR_AGAIN: waiting for device or network, KVR_END: nothing to
  * do. Negative: the question failed (kvr_session_get_error tells why); the session can take the next one. */

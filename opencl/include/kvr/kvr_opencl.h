@@ -45,8 +45,8 @@ typedef struct kvr_opencl_tuning {
     uint32_t dot_rows;             /* rows of the tile in integers (1..16) */
     uint32_t panel_k;              /* columns of a weight dequantised at a time (32..512, a multiple of 32) */
     uint32_t clblast_set;          /* its parameters: 1 = its own table, 2.. = sets of kvr_ocl_clblast.c */
-    /* kvr_opencl_gemm of prompts, by rows of the weight (narrow: fewer than 1024) and by its type (int: quantised, where
-     * precision lets it run in integers) */
+    /* kvr_opencl_gemm of prompts, by rows of the weight (narrow: fewer than 1024) and by its type (int: quantised,
+     * where precision lets it run in integers) */
     uint32_t narrow_float, narrow_int, wide_float, wide_int;
 } kvr_opencl_tuning;
 
