@@ -18,6 +18,7 @@
 #define SMOOTH 0.002       /* weight of the boards' balance beside TTFT; see score() */
 #define FEWER_WINS 1.001   /* a board that saves less stays out */
 #define EQUAL_ROUNDS 6     /* quick search: of making all boards compute equally long */
+#define ROUGH_ROUNDS 2     /* the same for each set of a long chain; the chosen one gets the others */
 #define QUICK_PAIRS 8u     /* of boards: beyond these, their moves would take too long */
 #define SHORT_PROMPT 1024u /* tokens */
 #define QUICK_WORTH 1.01   /* a board that is predicted to save less stays out: predictions err by more */
@@ -248,12 +249,12 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
 /* --- while a prompt waits ------------------------------------------------------------------------------------ */
 
 /* Shares by speed, bent until all boards compute equally long: nearly the best cut where the network keeps up. */
-static double equal(kvri_sim *sim) {
+static double equal(kvri_sim *sim, uint32_t rounds) {
     const uint32_t P = sim->n_boards, C = sim->job->n_tokens;
     double best = -1;
     for (uint32_t r = 0; r < P; r++)
         sim->weights[r] = 1 / kvri_single_us(&sim->costs[r], C, sim->costs[r].tile, sim->n_layers, sim->batch_tokens);
-    for (uint32_t round = 0; round < EQUAL_ROUNDS; round++) {
+    for (uint32_t round = 0; round < rounds; round++) {
         round_shares(sim->weights, P, C, sim->trial);
         const double found = score(sim, sim->trial);
         double mean = 0;
@@ -272,7 +273,7 @@ static int is_short(const kvri_sim *sim) { return sim->job->n_tokens <= SHORT_PR
 /* Where weights are waited for, more than tokens, equal work is no good beginning; but then a prediction takes no
  * time. */
 static double start(kvri_sim *sim) {
-    const double found = equal(sim);
+    const double found = equal(sim, sim->n_boards > LONG_CHAIN ? ROUGH_ROUNDS : EQUAL_ROUNDS);
     if (!is_short(sim) || sim->n_boards > QUICK_PAIRS) return found;
     memcpy(sim->kept, sim->best, sim->n_boards * sizeof *sim->kept);
     const double other = coarse(sim);
@@ -308,6 +309,20 @@ static void drop_one(kvri_sim *sim, const double *burdens, uint32_t n) {
     memmove(sim->used + worst, sim->used + worst + 1, (n - 1 - worst) * sizeof *sim->used);
 }
 
+/* The chosen set of a long chain: its cut was a rough one. */
+static void finish(kvri_sim *sim, uint32_t *sizes, double *ttft_us) {
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < sim->job->n_boards; r++)
+        if (sizes[r] != 0) sim->used[n++] = r;
+    if (n <= LONG_CHAIN) return;
+    use_boards(sim, n, n);
+    equal(sim, EQUAL_ROUNDS);
+    const double found = kvri_sim_run(sim, sim->best, NULL);
+    if (found >= *ttft_us) return;
+    *ttft_us = found;
+    for (uint32_t i = 0; i < n; i++) sizes[sim->used[i]] = sim->best[i];
+}
+
 kvr_status kvri_search_quick(const kvr_cost_job *job, void *work, size_t work_bytes, uint32_t *out_sizes,
                              double *out_ttft_us) {
     kvri_sim sim;
@@ -330,9 +345,11 @@ kvr_status kvri_search_quick(const kvr_cost_job *job, void *work, size_t work_by
             *out_ttft_us = ttft;
             if (taken < 0 || ttft < taken) taken = ttft;
         }
-        if (n == 1) return KVR_OK;
+        if (n == 1) break;
         drop_one(&sim, burdens, n--);
     }
+    finish(&sim, out_sizes, out_ttft_us);
+    return KVR_OK;
 }
 
 /* --- the network --------------------------------------------------------------------------------------------- */

@@ -211,6 +211,26 @@ static void the_quick_search_comes_within_2_percent_of_the_thorough_one_and_10_w
             }
 }
 
+/* Too long for the thorough search: beside the bound of work divided perfectly, with links that keep up. */
+static void a_long_chain_is_cut_quickly_and_well(void **state) {
+    (void)state;
+    for (uint32_t boards = 24; boards <= 64; boards += 40) {
+        uint32_t sizes[64], used = 0, sum = 0;
+        cost_rig rig;
+        rig_edge(&rig, boards, 4096);
+        rig.link.mbit = 10000;
+        const double quick = choose_quickly(&rig, sizes, &used);
+        for (uint32_t r = 0; r < boards; r++) sum += sizes[r];
+        assert_int_equal(sum, 4096);
+        assert_int_equal(used, boards);
+        const kvr_cost_result run = rig_run(&rig, KVR_COST_CHAIN, sizes, NULL);
+        assert_true(quick <= run.ttft_us * 1.000001 && quick >= run.ttft_us * 0.999999);
+        if (quick > run.bound_split_us * 1.15)
+            fail_msg("%u boards: %.0f us, the bound is %.0f us", boards, quick, run.bound_split_us);
+        rig_end(&rig);
+    }
+}
+
 static void the_search_gives_the_same_answer_twice(void **state) {
     (void)state;
     uint32_t a[5], b[5];
@@ -266,6 +286,7 @@ int main(void) {
         cmocka_unit_test(adding_a_slow_board_anywhere_is_never_slower),
         cmocka_unit_test(a_short_prompt_on_a_slow_network_is_left_to_the_lead),
         cmocka_unit_test(the_quick_search_comes_within_2_percent_of_the_thorough_one_and_10_with_unequal_boards),
+        cmocka_unit_test(a_long_chain_is_cut_quickly_and_well),
         cmocka_unit_test(the_search_gives_the_same_answer_twice),
         cmocka_unit_test(the_bandwidth_that_hides_the_network_does_and_half_of_it_does_not),
         cmocka_unit_test(only_strategies_with_a_partition_are_searched),
