@@ -1,12 +1,13 @@
 /* kvr plan: memory by region and row, before anything is taken; or, for boards by profile, the time. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "calibrate.h"
 #include "commands.h"
 #include "engine.h"
 #include "forecast.h"
+#include "own_profile.h"
 #include "say.h"
 
 static const command_help HELP = {
@@ -22,8 +23,10 @@ static const command_help HELP = {
 static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOARDS, OPT_DEVICE,      OPT_THREADS,
                                     OPT_KV,          OPT_GEMM,      OPT_PRECISION,   OPT_BATCH,       OPT_LINK,
                                     OPT_PLAN_PROMPT, OPT_PARTITION, OPT_SEARCH,      OPT_TABLE,       OPT_TABLE_OUT,
-                                    OPT_PROFILES,    OPT_MEASURE,   OPT_NAME,        OPT_REPETITIONS,
-                                    OPT_TRACE,       OPT_TIMELINE,  OPT_WIRE_KV, OPT_KV_WINDOW, OPT_CHUNK, OPT_END};
+                                    OPT_PROFILES,    OPT_MEASURE,   OPT_NAME,        OPT_TRACE,       OPT_TIMELINE,
+                                    OPT_WIRE_KV,     OPT_KV_WINDOW, OPT_CHUNK,       OPT_END};
+
+enum { MEASURE_US = 5000000 }; /* of work, with --measure */
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
     printf("%-18s %-30s %16llu %12.2f\n", left, right, (unsigned long long)bytes, (double)bytes / 1048576.0);
@@ -63,13 +66,48 @@ static int take_number(options *opt) {
     return EXIT_OK;
 }
 
+static int write_profile(const kvr_board_profile *profile, const char *path) {
+    static char text[KVR_PROFILE_MAX_BYTES];
+    const size_t n = kvr_board_profile_write(profile, text, sizeof text);
+    FILE *file = path != NULL ? fopen(path, "w") : stdout;
+    if (file == NULL) return say_error("cannot write %s: %s", path, strerror(errno));
+    const int whole = fwrite(text, 1, n, file) == n;
+    if (path != NULL && (fclose(file) != 0 || !whole)) return say_error("cannot write %s: %s", path, strerror(errno));
+    return EXIT_OK;
+}
+
+/* A board measures itself as it does when it is started first, only for longer. */
+static int measure_board(const options *opt) {
+    engine e = {0};
+    kvr_board_profile profile;
+    memset(&profile, 0, sizeof profile);
+    int code = engine_open_model(&e, opt->model);
+    if (code == EXIT_OK) {
+        const uint32_t most = kvr_model_get_info(e.model)->train_ctx_tokens;
+        const uint32_t usual = most != 0 && most < OWN_PROFILE_CTX ? most : OWN_PROFILE_CTX;
+        /* 2 boards: frames are measured, too */
+        code = engine_make_plan(&e, opt, opt->ctx_tokens ? opt->ctx_tokens : usual, 2);
+    }
+    if (code == EXIT_OK) code = engine_open_session(&e);
+    if (code == EXIT_OK) code = own_profile_measure(&e, MEASURE_US, &profile);
+    if (code == EXIT_OK && profile.name[0] == '\0')
+        code = say_error("no profile: %s",
+                         kvr_model_get_info(e.model)->n_layers < 2
+                             ? "a model of one layer tells nothing of a board; use another"
+                             : "the measured times fit none; run again when the board has less to do");
+    engine_close(&e);
+    if (code != EXIT_OK) return code;
+    if (opt->name != NULL) snprintf(profile.name, sizeof profile.name, "%s", opt->name);
+    return write_profile(&profile, opt->table_out);
+}
+
 int cmd_plan(int argc, char **argv) {
     options opt;
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
     if (opt.measure && opt.boards != NULL)
         return say_usage("plan", "--measure is about this board: leave --boards out");
-    if (opt.measure) return calibrate(&opt);
+    if (opt.measure) return measure_board(&opt);
     if (forecast_wanted(&opt)) return forecast(&opt);
     if (opt.search || opt.table != NULL)
         return say_usage("plan",

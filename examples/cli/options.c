@@ -169,7 +169,7 @@ static const option_row TABLE[] = {
     {OPT_EVEN, 0, "even", NULL, VALUE_FLAG, AT(even), 0, 0,
      "cut the prompt evenly over all boards (with --profile: and predict it); a board measures nothing then"},
     {OPT_MEASURE, 0, "measure", NULL, VALUE_FLAG, AT(measure), 0, 0,
-     "time this board with this model and write its profile (default -p: 64 to 1024)"},
+     "let this board measure itself with this model, about five seconds of work, and write its profile"},
     {OPT_NAME, 0, "name", "NAME", VALUE_TEXT, AT(name), 0, 0, "name in the measured profile (default this-board)"},
     {OPT_PAPER, 0, "paper", NULL, VALUE_FLAG, AT(paper), 0, 0,
      "predict the comparison of the KV-Runahead paper instead ('kvr bench --paper --help')"},

@@ -12,21 +12,18 @@ typedef enum kvri_measure_step {
     KVRI_MEASURE_FEW,      /* a quarter of the rows of MANY */
     KVRI_MEASURE_MANY,     /* a micro-batch, or what the budget allows of it */
     KVRI_MEASURE_DEEP,     /* the same rows with a context before them */
-    KVRI_MEASURE_ONE,      /* one row: reading the weights */
+    KVRI_MEASURE_ONE,      /* one row: reading the weights, of more layers than a cache holds */
     KVRI_MEASURE_STEPS
 } kvri_measure_step;
 
 typedef struct kvri_measure {
     kvri_measure_step step;
-    uint32_t n_layers;      /* of a pass */
-    uint32_t passes;        /* of this step so far */
+    uint32_t rounds; /* of WARM; then of all the others in turn */
     int drains;
-    uint32_t rows[KVRI_MEASURE_STEPS], first[KVRI_MEASURE_STEPS];
-    double layer_us[KVRI_MEASURE_STEPS]; /* least of all passes; 0 = none */
+    uint32_t rows[KVRI_MEASURE_STEPS], first[KVRI_MEASURE_STEPS], n_layers[KVRI_MEASURE_STEPS]; /* of a pass */
+    double layer_us[KVRI_MEASURE_STEPS], second_us[KVRI_MEASURE_STEPS]; /* least two of all passes; 0 = none */
     uint64_t budget_us;
-    uint64_t step_us, pass_us; /* begun */
-    uint64_t from_us; /* when layers were seen done first in this pass: from_layers of them */
-    uint32_t from_layers;
+    uint64_t begun_us, round_us, pass_us; /* when it all began, this round, this pass */
 } kvri_measure;
 
 struct kvr_session;

@@ -4,7 +4,7 @@
 #   predict.sh [-m MODEL.gguf] [-c CORES] [-r RUNS] [-e SHAPE.gguf]...
 #
 # Real boards (-m; default the shipped model): one core each of this machine, up to CORES of them (default: all). Their
-# profile is measured first ('kvr plan --measure'). Leave the machine alone meanwhile. -m none: no such.
+# profile is measured first (five seconds, 'kvr plan --measure'). Leave the machine alone meanwhile. -m none: no such.
 # Emulated boards (-e; default: 1.1 B and 7 B shapes made by make_model.py, which needs python3 with numpy and gguf):
 # boards that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are
 # real work: many boards of a large shape want more than one core. -e none: no such.
@@ -55,8 +55,7 @@ run() {
 if [ "$model" = none ]; then cores=0; fi
 if [ "$cores" != 0 ]; then
     echo "real boards: $(basename "$model"), one core each"
-    "$kvr" plan -m "$model" -t 1 --measure -r $((runs + 2)) --name one-core -o "$tmp/one-core.txt" \
-        2>"$tmp/measure.err" ||
+    "$kvr" plan -m "$model" -t 1 --measure --name one-core -o "$tmp/one-core.txt" 2>"$tmp/measure.err" ||
         { cat "$tmp/measure.err" >&2; exit 1; }
 fi
 for tokens in 256 512 1024 1536; do

@@ -42,15 +42,57 @@ a_board_measures_itself_once() {
     cmp -s "$1" "$TMP/kept" || fail "it was measured again"
     kvr plan -m "$STORIES" --boards "$1,$1" -p 64
     must_pass "the file is a profile as any other"
-    echo nonsense >"$1"
-    real --local-boards 2
-    must_pass "a damaged file"
-    same "$TMP/one" "$TMP/out" "a damaged file"
-    grep -q 'damaged' "$TMP/err" || fail "nobody said that the file is damaged"
-    grep -q '^dense_gmacs' "$1" || fail "the damaged file is not replaced"
     mkdir "$TMP/readonly"
     KVR_CACHE_DIR=$TMP/readonly/none/no real --local-boards 2
     must_pass "no folder yet"
+}
+# The file that a lead with one running helper keeps, in KEPT. Only the lead reads and writes it: with --local-boards
+# the helper could replace a file before the lead has seen it.
+lead_of_a_running_board() {
+    rm -rf "$KVR_CACHE_DIR"
+    start_board -m "$STORIES" -d reference -c 512 --even || return
+    real --boards "$BOARD"
+    must_pass "the first prompt"
+    cp "$TMP/out" "$TMP/first"
+    set -- "$KVR_CACHE_DIR"/profile-*.txt
+    [ $# = 1 ] && [ -e "$1" ] || { fail "not one profile: $*"; return 1; }
+    KEPT=$1
+}
+a_damaged_profile_is_measured_again() {
+    lead_of_a_running_board || return
+    echo nonsense >"$KEPT"
+    real --boards "$BOARD"
+    must_pass
+    same "$TMP/first" "$TMP/out" "a damaged file"
+    grep -q 'damaged' "$TMP/err" || fail "nobody said that the file is damaged"
+    grep -q '^dense_gmacs' "$KEPT" || fail "the damaged file is not replaced"
+    end_board "$BOARD_PID"
+}
+rates() { awk '{ print $1, $2 }' "$KEPT" | grep -v '^source'; }
+# at_speed FACTOR: the kept profile of a board so many times as fast, whose calls cost nothing
+at_speed() {
+    awk -v by="$1" '/^(dense_gmacs|attention_gmacs|memory_gbs) / { $2 *= by } /^call_us / { $2 = 0 } { print }' \
+        "$KEPT" >"$TMP/other"
+    cp "$TMP/other" "$KEPT"
+    rates >"$TMP/rates"
+}
+a_profile_from_a_busy_moment_does_not_stay() {
+    lead_of_a_running_board || return
+    at_speed 0.001
+    real --boards "$BOARD"
+    must_pass "just measured"
+    rates | cmp -s - "$TMP/rates" || fail "it was measured again at once"
+    touch -t 202001010000 "$KEPT"
+    real --boards "$BOARD"
+    must_pass "measured long ago, busy then"
+    rates | cmp -s - "$TMP/rates" && fail "the slow numbers were kept"
+    at_speed 1000
+    touch -t 202001010000 "$KEPT"
+    real --boards "$BOARD"
+    must_pass "measured long ago, busy now"
+    rates | cmp -s - "$TMP/rates" || fail "the fast numbers were lost: $(cat "$KEPT")"
+    [ -n "$(find "$KEPT" -mmin -30)" ] || fail "nothing tells that it was measured again, so every start would"
+    end_board "$BOARD_PID"
 }
 the_faster_board_gets_more_tokens() {
     profile fast 0.2
@@ -105,6 +147,8 @@ a_conversation_and_a_benchmark_do_it_too() {
 }
 
 check a_board_measures_itself_once
+check a_damaged_profile_is_measured_again
+check a_profile_from_a_busy_moment_does_not_stay
 check the_faster_board_gets_more_tokens
 check a_board_that_does_not_help_is_left_out
 check running_boards_tell_what_they_can_do

@@ -63,6 +63,23 @@ static void measure(scene *s, uint32_t board) {
     }
 }
 
+/* The same while other work takes two thirds of the board, from a moment to another. */
+static void measure_disturbed(scene *s, uint32_t board, uint64_t from_us, uint64_t upto_us, uint32_t budget_us) {
+    kvr_session *session = s->r.boards[board].session;
+    const uint64_t begun_us = s->r.now_us;
+    kvr_event event;
+    kvr_status status;
+    assert_int_equal(kvr_session_measure(session, budget_us), KVR_OK);
+    do {
+        const uint64_t since_us = s->r.now_us - begun_us;
+        set_speed(s, board, since_us >= from_us && since_us < upto_us ? 1.0 / 3 : 1);
+        status = kvr_session_poll(session, &event);
+        assert_true(status >= 0);
+        s->r.now_us += TURN_US;
+    } while (status != KVR_END);
+    set_speed(s, board, 1);
+}
+
 static void serve_again(scene *s, uint32_t board) {
     kvr_session *session = s->r.boards[board].session;
     kvr_event event;
@@ -377,6 +394,24 @@ static void a_meeting_can_be_stopped_at_any_turn(void **state) {
     close_scene(&s);
 }
 
+static void other_work_for_a_part_of_a_measurement_changes_nothing(void **state) {
+    (void)state;
+    static const double speeds[] = {1};
+    enum { BUDGET_US = 200000 };
+    for (uint32_t part = 0; part < 4; part++) {
+        scene s;
+        kvr_board_profile quiet, disturbed;
+        open_scene(&s, 1, speeds);
+        measure_disturbed(&s, 0, 0, 0, BUDGET_US);
+        assert_int_equal(kvr_session_get_profile(rig_lead(&s.r), &quiet), KVR_OK);
+        measure_disturbed(&s, 0, part * BUDGET_US / 6, (part + 3) * BUDGET_US / 6, BUDGET_US);
+        assert_int_equal(kvr_session_get_profile(rig_lead(&s.r), &disturbed), KVR_OK);
+        assert_about(disturbed.dense_gmacs, quiet.dense_gmacs, 0.05);
+        assert_about(disturbed.memory_gbs, quiet.memory_gbs, 0.05);
+        close_scene(&s);
+    }
+}
+
 static void a_measurement_can_be_stopped_at_any_poll(void **state) {
     (void)state;
     static const double speeds[] = {1, 1};
@@ -492,6 +527,7 @@ int main(void) {
         cmocka_unit_test(a_short_prompt_is_the_leads_own),
         cmocka_unit_test(a_lost_board_does_not_hang_a_meeting),
         cmocka_unit_test(a_meeting_can_be_stopped_at_any_turn),
+        cmocka_unit_test(other_work_for_a_part_of_a_measurement_changes_nothing),
         cmocka_unit_test(a_measurement_can_be_stopped_at_any_poll),
         cmocka_unit_test(a_board_that_becomes_slow_loses_tokens_and_gets_them_back),
         cmocka_unit_test(noise_moves_no_tokens),

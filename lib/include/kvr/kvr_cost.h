@@ -119,23 +119,6 @@ kvr_status kvr_cost_choose(const kvr_cost_job *job, void *work, size_t work_byte
 kvr_status kvr_cost_bandwidth(const kvr_cost_job *job, void *work, size_t work_bytes, double *out_mbit,
                               kvr_error *error);
 
-/* --- a board's own profile ------------------------------------------------------------------------------------ */
-
-/* One prompt on one board: what was measured. */
-typedef struct kvr_cost_sample {
-    uint32_t n_tokens, batch_tokens;
-    double ttft_us;
-} kvr_cost_sample;
-
-/*
- * Sets dense_gmacs, attention_gmacs, call_us and prompt_us of a profile so that the model's single-board times come as
- * near to the samples as they can (least squares of relative errors, nothing below zero). The profile's memory_gbs and
- * attention_tile must be set. Wants prompts of at least two lengths, some with more micro-batches than others; of 64
- * tokens or more, so that no weight is waited for. ARG: too few different samples to tell, or one out of range.
- */
-kvr_status kvr_board_profile_fit(const kvr_geometry *geometry, const kvr_cost_sample *samples, uint32_t n_samples,
-                                 kvr_board_profile *profile);
-
 /* --- KVR-P: a table of searched partitions ------------------------------------------------------------------- */
 
 #define KVR_TABLE_ROWS 256u

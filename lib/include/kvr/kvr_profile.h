@@ -33,7 +33,7 @@ typedef struct kvr_geometry {
 typedef struct kvr_board_profile {
     char name[KVR_PROFILE_NAME];
     char source[KVR_PROFILE_SOURCE];
-    uint32_t measured;             /* 1: by `kvr plan --measure` on the board; 0: an estimate, see source */
+    uint32_t measured;             /* 1: by the board itself (kvr_session_measure); 0: an estimate, see source */
     uint32_t attention_tile;       /* masked query-key products are skipped in squares of so many tokens; 0 = none is
                                       skipped: every query meets all keys up to the end of its operator call */
     double dense_gmacs;            /* multiply-adds in products with weights, many rows at once */

@@ -148,10 +148,10 @@ kvr_status kvr_session_meet(kvr_session *session);
 /* This board's profile, for its answers to leads and for its own plans. NULL: unknown, as at first; then chains with it
  * are cut evenly. Copied. ARG: a number is beyond kvr_profile.h's ranges; the profile is unknown then. */
 kvr_status kvr_session_set_profile(kvr_session *session, const kvr_board_profile *profile);
-/* Lets this board measure its profile: poll until KVR_END, or a failure of the device. Takes about budget_us (a first
- * pass of a few rows through a few layers is the least), less with small models. Reads no weights from elsewhere and
- * sends nothing; what was cached is given up. STATE: something is under way; ARG: 0; UNSUPPORTED: a model of one
- * layer. */
+/* Lets this board measure its profile: poll until KVR_END, or a failure of the device. Takes about budget_us (one round
+ * of a few rows through one layer is the least), less with small models, up to three times as much where other work
+ * disturbs it. Reads no weights from elsewhere and sends nothing; what was cached is given up. STATE: something is
+ * under way; ARG: 0; UNSUPPORTED: a model of one layer. */
 kvr_status kvr_session_measure(kvr_session *session, uint32_t budget_us);
 /* The profile set or measured, without texts. STATE: it is unknown. */
 kvr_status kvr_session_get_profile(const kvr_session *session, kvr_board_profile *out);
