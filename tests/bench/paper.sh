@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export KVR=${KVR:-$here/../../build/release/bin/kvr}
 profiles=$here/../../examples/profiles
 frames_mbs=${FRAMES_MBS:-100} least_stretch=100
-loopback_mbit=1000 # above what all frames together take: no port is in the way then
+loopback_mbit=$((10 * frames_mbs)) # above what all frames together take: no port is in the way then
 batch=4096         # a chunk at once, nearly: the most there is
 # boards may end long after each other in stretched time
 both="-c 16400 --batch $batch --board-timeout 300"

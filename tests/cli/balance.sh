@@ -136,7 +136,9 @@ running_boards_tell_what_they_can_do() {
 a_conversation_and_a_benchmark_do_it_too() {
     profile fast 0.2
     profile slow 0.1
-    kvr bench -m "$STORIES" --emulate "$TMP/fast.txt,$TMP/slow.txt" -p 400 -n 0 -r 1 -c 512 --local-boards 2 -o json
+    # the first prompt: a later one is cut by what a busy machine made of the one before, too
+    kvr bench -m "$STORIES" --emulate "$TMP/fast.txt,$TMP/slow.txt" -p 400 -n 0 -r 1 --no-warmup -c 512 \
+        --local-boards 2 -o json
     must_pass
     first=$(sed -n 's/.*"partition": "\([0-9]*\),.*/\1/p' "$TMP/out")
     [ "${first:-0}" -gt 220 ] && [ "$first" -lt 300 ] || fail "bench: $(grep partition "$TMP/out")"

@@ -42,7 +42,7 @@ const char *rig_device(void);
 int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
-/* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and three of four
+/* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and seven of eight
  * cases that are sessions of their own. */
 int rig_has_case(size_t i);
 int rig_has_type(kvr_dtype dtype);
