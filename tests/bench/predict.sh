@@ -9,8 +9,8 @@
 # boards that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are
 # real work: many boards of a large shape want more than one core. -e none: no such.
 #
-# Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3), with an even cut and with the
-# planner's.
+# Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3): cut evenly and by the full search,
+# both from the profile, and as a user gets it (default), from what the boards say of themselves and what the lead meets.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,16 +30,19 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 printf '%-42s %6s %-22s %12s %12s %8s\n' boards tokens cut predicted_ms measured_ms ratio
-# run LABEL PROFILE LINK P TOKENS ARGS...: one chain, with an even cut and with the planner's. --profile cuts and
-# predicts.
+# run LABEL PROFILE LINK P TOKENS ARGS...: one chain, with every cut
 run() {
     local label=$1 profile=$2 link=$3 boards=$4 tokens=$5
     shift 5
-    for cut in even planned; do
-        if [ "$cut" = planned ] && [ "$boards" = 1 ]; then continue; fi
-        "$kvr" bench "$@" -p "$tokens" -n 0 -r "$runs" -o json --local-boards "$boards" --profile "$profile" \
-            --link "$link" $(if [ "$cut" = even ]; then echo --even; fi) >"$tmp/run.json" 2>"$tmp/run.err" ||
-            { cat "$tmp/run.err" >&2; exit 1; }
+    for cut in even planned default; do
+        if [ "$cut" != even ] && [ "$boards" = 1 ]; then continue; fi
+        local by=(--profile "$profile" --link "$link")
+        case $cut in
+        even) by+=(--even) ;;
+        default) by=() ;;
+        esac
+        "$kvr" bench "$@" -p "$tokens" -n 0 -r "$runs" -o json --local-boards "$boards" "${by[@]}" \
+            >"$tmp/run.json" 2>"$tmp/run.err" || { cat "$tmp/run.err" >&2; exit 1; }
         awk -F'[][, :"]+' -v label="$label" -v tokens="$tokens" -v boards="$boards" -v cut="$cut" '
             /"least_ttft_ms"/ { measured = $3 }
             /"expected_ttft_ms"/ { expected = $3 }
