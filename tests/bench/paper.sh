@@ -58,7 +58,8 @@ chain() {
     local args=(bench -m "$model_file" --emulate "$tmp/board.txt" --profile "$tmp/board.txt" --link "$tmp/link.txt"
         -p "$tokens" -n 0 -r 1 --no-warmup --trace "$tmp/trace.json" --strategy "$1" $both -o csv)
     if [ "$mbit" -lt $loopback_mbit ]; then
-        "$here/../../examples/rig.sh" -n $((boards - 1)) -r "${mbit}mbit" \
+        # a profile's rate is that of what is sent, a port's that of whole packets: 1514 bytes for 1448
+        "$here/../../examples/rig.sh" -n $((boards - 1)) -r "$((mbit * 1514 / 1448))mbit" \
             -b "-m $model_file --emulate $tmp/board.txt --max-boards $boards $both" \
             -- kvr "${args[@]}" --boards @boards --listen @listen
     else
