@@ -55,7 +55,11 @@ every_profile_that_comes_with_kvr_can_be_read() {
     for f in "$PROFILES"/boards/*.txt; do kvr plan -m llama-7b --boards "$f" -p 64; must_pass "$f"; done
     for f in "$PROFILES"/links/*.txt; do kvr plan -m llama-7b --boards 2xrpi5 --link "$f" -p 64; must_pass "$f"; done
     for f in "$PROFILES"/models/*.txt; do kvr plan -m "$f" --boards 2xrpi5 -p 64; must_pass "$f"; done
-    for f in "$PROFILES"/*/*.txt; do
+    for f in "$PROFILES"/runs/*.txt; do
+        kvr bench --paper --board "$(basename "$f" .txt)" --runs "$f" --models llama-7b --link paper-fast -p 4096 --boards 4
+        must_pass "$f"
+    done
+    for f in "$PROFILES"/boards/*.txt "$PROFILES"/links/*.txt "$PROFILES"/models/*.txt; do
         grep -q "^source .*\(estimate\|measured\|config.json\|paper\|assum\|as [a-z0-9-]*,\)" "$f" ||
             fail "$f does not say where its numbers come from"
     done
