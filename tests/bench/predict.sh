@@ -9,8 +9,8 @@
 # boards that sleep as long as their profile says (examples/profiles), over real frames and loopback. Their frames are
 # real work: many boards of a large shape want more than one core. -e none: no such.
 #
-# Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3): cut evenly and by the full search,
-# both from the profile, and as a user gets it (default), from what the boards say of themselves and what the lead meets.
+# Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3): cut evenly and by the full
+# search, both from the profile, and as a user gets it (default), from what boards say of themselves and the lead meets.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)

@@ -56,7 +56,8 @@ every_profile_that_comes_with_kvr_can_be_read() {
     for f in "$PROFILES"/links/*.txt; do kvr plan -m llama-7b --boards 2xrpi5 --link "$f" -p 64; must_pass "$f"; done
     for f in "$PROFILES"/models/*.txt; do kvr plan -m "$f" --boards 2xrpi5 -p 64; must_pass "$f"; done
     for f in "$PROFILES"/runs/*.txt; do
-        kvr bench --paper --board "$(basename "$f" .txt)" --runs "$f" --models llama-7b --link paper-fast -p 4096 --boards 4
+        kvr bench --paper --board "$(basename "$f" .txt)" --runs "$f" --models llama-7b --link paper-fast -p 4096 \
+            --boards 4
         must_pass "$f"
     done
     for f in "$PROFILES"/boards/*.txt "$PROFILES"/links/*.txt "$PROFILES"/models/*.txt; do
