@@ -208,7 +208,7 @@ static const option_row *row_of(option_id id) {
 
 /* --- values --------------------------------------------------------------------------------------------------- */
 
-static int parse_whole(const char *text, uint64_t *out, const char **end) {
+int options_parse_whole(const char *text, uint64_t *out, const char **end) {
     if (*text < '0' || *text > '9') return 0; /* strtoull would take blanks and a sign */
     char *stop = NULL;
     errno = 0;
@@ -224,7 +224,7 @@ static int parse_list(const option_row *row, const char *text, number_list *out)
     for (;;) {
         uint64_t value = 0;
         const char *end = text;
-        if (out->n == OPTIONS_CAP_LIST || !parse_whole(text, &value, &end)) return 0;
+        if (out->n == OPTIONS_CAP_LIST || !options_parse_whole(text, &value, &end)) return 0;
         if ((double)value < row->low || (double)value > row->high) return 0;
         out->values[out->n++] = (uint32_t)value;
         if (*end == '\0') return 1;
@@ -236,7 +236,7 @@ static int parse_list(const option_row *row, const char *text, number_list *out)
 static int parse_u32(const option_row *row, const char *text, uint32_t *out) {
     uint64_t value = 0;
     const char *end = text;
-    if (!parse_whole(text, &value, &end) || *end != '\0') return 0;
+    if (!options_parse_whole(text, &value, &end) || *end != '\0') return 0;
     if ((double)value < row->low || (double)value > row->high) return 0;
     *out = (uint32_t)value;
     return 1;
@@ -271,7 +271,7 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     case VALUE_U32: return parse_u32(row, text, place);
     case VALUE_U64: {
         const char *end = text;
-        return parse_whole(text, place, &end) && *end == '\0';
+        return options_parse_whole(text, place, &end) && *end == '\0';
     }
     case VALUE_REAL: return parse_real(row, text, place);
     case VALUE_LIST: return parse_list(row, text, place);
@@ -322,7 +322,7 @@ size_t options_parse_ids(const char *text, int32_t **out_ids, const char **out_w
     for (const char *at = text; *at != '\0';) {
         uint64_t value = 0;
         const char *end = at;
-        if (!parse_whole(at, &value, &end) || value > INT32_MAX || n == cap) goto bad;
+        if (!options_parse_whole(at, &value, &end) || value > INT32_MAX || n == cap) goto bad;
         ids[n++] = (int32_t)value;
         if (*end != '\0' && strchr(", \t\n", *end) == NULL) goto bad;
         at = end + strspn(end, ", \t\n");

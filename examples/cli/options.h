@@ -156,6 +156,10 @@ typedef struct command_help {
  */
 int options_parse(const command_help *help, const option_id *accepts, int argc, char **argv, options *out);
 
+/* A whole number at the beginning of the text, without blanks or a sign before it; *end is behind it. 0: there is none,
+ * or it does not fit. */
+int options_parse_whole(const char *text, uint64_t *out, const char **end);
+
 /* "1,403,407" (commas or blanks) -> ids, malloc'ed. Returns the count, 0 with a sentence in *out_why. */
 size_t options_parse_ids(const char *text, int32_t **out_ids, const char **out_why);
 

@@ -1,5 +1,6 @@
 /* kvr bench --paper: the comparison of the KV-Runahead paper, from the cost model and profiles. */
 #define _POSIX_C_SOURCE 200809L
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,8 +27,7 @@ static const command_help HELP = {
     "what that would give."};
 static const option_id ACCEPTS[] = {OPT_PAPER,        OPT_PAPER_MODELS, OPT_PAPER_LINK,  OPT_PAPER_BOARDS,
                                     OPT_PAPER_PROMPT, OPT_PAPER_BOARD,  OPT_PAPER_BATCH, OPT_PROFILES,
-                                    OPT_PAPER_RUNS,
-                                    OPT_OUTPUT,       OPT_END};
+                                    OPT_PAPER_RUNS,   OPT_OUTPUT,       OPT_END};
 
 #define DEFAULT_MODELS "llama-7b,falcon-7b"
 #define DEFAULT_LINKS "paper-fast,paper-slow,paper-slow-unsteady"
@@ -121,12 +121,6 @@ static const char *percent(double x, char *out) {
     return out;
 }
 
-/* Of a run and its prediction, in percent. */
-static double off_percent(double ran_ms, double predicted_us) {
-    const double off = ran_ms * 1e3 / predicted_us - 1;
-    return 100 * (off < 0 ? -off : off);
-}
-
 /* What was run of this row; empty texts where nothing was. */
 typedef struct row_runs {
     char tsp_ms[32], kvr_s_ms[32], ratio[32], off[32], tsp_bytes[32], kvr_s_bytes[32], tsp_share[32], kvr_s_share[32];
@@ -135,11 +129,12 @@ typedef struct row_runs {
 static void say_run(const paper_run *run, const kvr_cost_result *predicted, char *out_ms, char *out_bytes,
                     char *out_share, double *off) {
     if (run == NULL) return;
-    const double percent_off = off_percent(run->ttft_ms, predicted->ttft_us);
-    if (percent_off > *off) *off = percent_off;
-    ms(run->ttft_ms * 1e3, out_ms);
+    const double ran_us = run->ttft_ms * 1e3;
+    const double deviation = fabs(ran_us / predicted->ttft_us - 1);
+    if (deviation > *off) *off = deviation;
+    ms(ran_us, out_ms);
     snprintf(out_bytes, 32, "%llu", (unsigned long long)run->bytes_moved);
-    percent(1 - predicted->free_us / (run->ttft_ms * 1e3), out_share);
+    percent(1 - predicted->free_us / ran_us, out_share);
 }
 
 static void find_runs(const paper *p, uint32_t n_tokens, const kvr_cost_result *tsp, const kvr_cost_result *kvr_s,
@@ -152,7 +147,7 @@ static void find_runs(const paper *p, uint32_t n_tokens, const kvr_cost_result *
     say_run(a, tsp, out->tsp_ms, out->tsp_bytes, out->tsp_share, &off);
     say_run(b, kvr_s, out->kvr_s_ms, out->kvr_s_bytes, out->kvr_s_share, &off);
     if (a != NULL && b != NULL) ratio(a->ttft_ms, b->ttft_ms, out->ratio);
-    if (a != NULL || b != NULL) percent(off / 100, out->off);
+    if (a != NULL || b != NULL) percent(off, out->off);
 }
 
 static int one_row(paper *p, uint32_t n_tokens) {

@@ -5,17 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "options.h"
 #include "say.h"
 
 #define FIRST_LINE "kvr-runs 1"
 #define MOST_MS 1e12
 
 static int whole_of(const char *word, uint64_t most, uint64_t *out) {
-    char *end = NULL;
-    errno = 0;
-    if (*word < '0' || *word > '9') return 0; /* strtoull would take a sign */
-    *out = strtoull(word, &end, 10);
-    return errno == 0 && *end == '\0' && *out <= most;
+    const char *end = word;
+    return options_parse_whole(word, out, &end) && *end == '\0' && *out <= most;
 }
 
 /* 0: not a run. */

@@ -369,10 +369,13 @@ kvr_status kvr_cost_run(const kvr_cost_job *job, void *work, size_t work_bytes, 
     sim.free_links = 1;
     r.free_us = kvri_sim_run(&sim, sim.sizes, NULL);
     sim.free_links = 0;
-    sim.hide_attention = 1;
-    r.bound_overlap_us = kvri_sim_run(&sim, sim.sizes, NULL);
-    sim.hide_attention = 0;
+    if (sim.strategy == KVR_COST_CHAIN) {
+        sim.hide_attention = 1;
+        r.bound_overlap_us = kvri_sim_run(&sim, sim.sizes, NULL);
+        sim.hide_attention = 0;
+    }
     r.ttft_us = kvri_sim_run(&sim, sim.sizes, job->span);
+    if (sim.strategy != KVR_COST_CHAIN) r.bound_overlap_us = r.ttft_us; /* nothing there waits for a board before it */
     r.entries_moved = entries_of(&sim);
     for (uint32_t i = 0; i < sim.n_boards; i++) {
         if (sim.ranks[i].compute_us > r.bound_busiest_us) r.bound_busiest_us = sim.ranks[i].compute_us;
