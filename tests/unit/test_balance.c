@@ -54,6 +54,7 @@ static void measure(scene *s, uint32_t board) {
     kvr_event event;
     kvr_status status;
     uint32_t polls = 0;
+    s->devices[board].is_idle = 1;
     assert_int_equal(kvr_session_measure(session, 1000000), KVR_OK);
     assert_int_equal(kvr_session_measure(session, 1), KVR_ERR_STATE);
     while ((status = kvr_session_poll(session, &event)) != KVR_END) {
@@ -61,6 +62,7 @@ static void measure(scene *s, uint32_t board) {
         assert_true(++polls < RIG_MOST_POLLS);
         s->r.now_us += TURN_US;
     }
+    s->devices[board].is_idle = 0;
 }
 
 /* The same while other work takes two thirds of the board, from a moment to another. */
@@ -69,6 +71,7 @@ static void measure_disturbed(scene *s, uint32_t board, uint64_t from_us, uint64
     const uint64_t begun_us = s->r.now_us;
     kvr_event event;
     kvr_status status;
+    s->devices[board].is_idle = 1;
     assert_int_equal(kvr_session_measure(session, budget_us), KVR_OK);
     do {
         const uint64_t since_us = s->r.now_us - begun_us;
@@ -77,6 +80,7 @@ static void measure_disturbed(scene *s, uint32_t board, uint64_t from_us, uint64
         assert_true(status >= 0);
         s->r.now_us += TURN_US;
     } while (status != KVR_END);
+    s->devices[board].is_idle = 0;
     set_speed(s, board, 1);
 }
 

@@ -14,6 +14,7 @@ typedef struct timed {
     double free_us;                  /* when everything enqueued has run */
     double marks_us[KVR_BACKEND_MARKS];
     double due_us[KVR_BACKEND_FENCES]; /* 0 = free */
+    int is_idle;                       /* only passes the time: for measurements, whose results nobody reads */
 } timed;
 
 typedef struct timed_link {
@@ -33,13 +34,13 @@ static inline kvr_status timed_matmul(void *user, kvr_view dst, uint32_t weight,
                                       kvr_path path, int add) {
     timed *t = (timed *)user;
     timed_work(t, rows * t->row_us);
-    return t->inner.matmul(t->inner.user, dst, weight, src, rows, path, add);
+    return t->is_idle ? KVR_OK : t->inner.matmul(t->inner.user, dst, weight, src, rows, path, add);
 }
 static inline kvr_status timed_attention(void *user, kvr_view dst, kvr_view q, uint32_t k, uint32_t v,
                                          const kvr_attention *how, uint32_t rows, uint32_t first) {
     timed *t = (timed *)user;
     timed_work(t, rows * (first + rows / 2.0) * t->pair_us);
-    return t->inner.attention(t->inner.user, dst, q, k, v, how, rows, first);
+    return t->is_idle ? KVR_OK : t->inner.attention(t->inner.user, dst, q, k, v, how, rows, first);
 }
 static inline kvr_status timed_read(void *user, kvr_view src, uint32_t rows, void *dst, kvr_mark after,
                                     kvr_fence *out_fence) {
@@ -71,7 +72,7 @@ static inline kvr_status timed_done(void *user, kvr_fence fence) {
 #define TIMED_PASS(name, params, args)                                                                                 \
     static inline kvr_status timed_##name params {                                                                     \
         timed *t = (timed *)user;                                                                                      \
-        return t->inner.name args;                                                                                     \
+        return t->is_idle ? KVR_OK : t->inner.name args;                                                               \
     }
 TIMED_PASS(measure, (void *user, const kvr_backend_need *need, kvr_backend_size *out, kvr_error *error),
            (t->inner.user, need, out, error))
