@@ -38,6 +38,9 @@ static const kvri_arch table[] = {
      RMS_HALVES(KVR_ACT_GELU_TANH),
      .scaled_embed = 1,
      .windows_in = 2,
+     .window = 4096, /* these three: transformers' Gemma2Config */
+     .attn_soft_cap = 50.0f,
+     .logit_soft_cap = 30.0f,
      .dim_scaled_layers = 46},
     {.name = "gemma3",
      .needs = GATED | POST_NORMS | QK_NORM,

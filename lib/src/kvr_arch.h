@@ -62,6 +62,9 @@ typedef struct kvri_arch {
     uint8_t windows_in;        /* of so many layers in turn the last one sees all tokens; 0 = all have the window */
     uint16_t dim_scaled_layers; /* models with so many layers scale q . k by 1/sqrt(model_dim/n_heads) */
     float local_rope_base;     /* of layers with a window; 0 = as the others */
+    /* where the file does not say otherwise; 0 = none */
+    float attn_soft_cap, logit_soft_cap;
+    uint16_t window;
 } kvri_arch;
 
 /* NULL when the name is none of the supported ones. */
@@ -90,11 +93,12 @@ typedef struct kvri_traits {
     float rope_magnitude;        /* rope.scaling.attn_factor */
     uint32_t rope_original_ctx;  /* context before it was stretched; 0 = not told */
     uint32_t rope_is_yarn;
+    float yarn_beta_fast, yarn_beta_slow; /* turns within the original context: kept beyond, stretched below */
 } kvri_traits;
 
 /* 1 when this layer sees only a window of tokens. */
 static inline int kvri_layer_has_window(const kvri_traits *t, uint32_t layer) {
-    return t->window != 0 && (t->windows_in <= 1 || layer % t->windows_in < t->windows_in - 1);
+    return t->window != 0 && (t->windows_in == 0 || layer % t->windows_in < t->windows_in - 1);
 }
 
 /* Tokens before a chunk whose keys such a layer keeps for it; at least one, so that no board waits for nothing. */

@@ -125,6 +125,14 @@ static const family table[] = {
      TRIM_USER | TRIM_ASSISTANT,
      SYSTEM_IN_FIRST_USER},
     {"mistral", {"[INST]"}, BOS, {{"", "\n\n"}, {"[INST] ", " [/INST]"}, {"", EOS}}, "", "", 0, SYSTEM_IN_FIRST_USER},
+    {"phi4-mini",
+     {"+ '|>' + message['content'] + '<|end|>'"},
+     "",
+     {{"<|system|>", "<|end|>"}, {"<|user|>", "<|end|>"}, {"<|assistant|>", "<|end|>"}},
+     "<|assistant|>",
+     "",
+     0,
+     SYSTEM_OWN},
     {"phi3",
      {"<|end|>", "<|assistant|>"},
      "",
@@ -319,7 +327,9 @@ kvr_status kvr_chat_render(const kvr_model *model, uint32_t index, const kvr_cha
 int kvr_chat_is_end(const kvr_model *model, uint32_t index, int32_t id) {
     if (id < 0 || (uint32_t)id >= model->vocab.n_vocab) return 0;
     if (id == model->vocab.eos_id) return 1;
-    if (index >= N_FAMILIES || kvri_vocab_type(&model->vocab, id) == KVRI_TOKEN_NORMAL) return 0;
+    if (index >= N_FAMILIES || model->vocab.kind == KVR_VOCAB_NONE) return 0;
+    if (kvri_vocab_type(&model->vocab, id) == KVRI_TOKEN_NORMAL) return 0;
+    if (kvri_vocab_ends_turn(&model->vocab, id)) return 1;
     /* "<|im_end|>\n" begins with the marker's token */
     const char *after = table[index].turns[KVR_CHAT_ASSISTANT].after;
     const kvri_str text = kvri_vocab_text(&model->vocab, id);

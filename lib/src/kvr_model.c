@@ -17,6 +17,7 @@
 #define KEY_LIST(X) \
     X(KEY_ARCH, "general.architecture") \
     X(KEY_NAME, "general.name") \
+    X(KEY_PARTS, "split.count") \
     X(KEY_CTX, "%.context_length") \
     X(KEY_DIM, "%.embedding_length") \
     X(KEY_LAYERS, "%.block_count") \
@@ -28,6 +29,7 @@
     X(KEY_RMS_EPS, "%.attention.layer_norm_rms_epsilon") \
     X(KEY_LAYER_EPS, "%.attention.layer_norm_epsilon") \
     X(KEY_ATTN_SCALE, "%.attention.scale") \
+    X(KEY_CAUSAL, "%.attention.causal") \
     X(KEY_ATTN_CAP, "%.attn_logit_softcapping") \
     X(KEY_LOGIT_CAP, "%.final_logit_softcapping") \
     X(KEY_ROPE_DIMS, "%.rope.dimension_count") \
@@ -37,7 +39,13 @@
     X(KEY_ROPE_FACTOR, "%.rope.scaling.factor") \
     X(KEY_ROPE_ATTN_FACTOR, "%.rope.scaling.attn_factor") \
     X(KEY_ROPE_ORIGINAL_CTX, "%.rope.scaling.original_context_length") \
+    X(KEY_YARN_BETA_FAST, "%.rope.scaling.yarn_beta_fast") \
+    X(KEY_YARN_BETA_SLOW, "%.rope.scaling.yarn_beta_slow") \
+    X(KEY_YARN_EXT_FACTOR, "%.rope.scaling.yarn_ext_factor") \
+    X(KEY_YARN_ATTN_FACTOR, "%.rope.scaling.yarn_attn_factor") \
     X(KEY_ROPE_LOCAL_BASE, "%.rope.freq_base_swa") \
+    X(KEY_OTHER_BASE, "%.rope.global.freq_base") \
+    X(KEY_OTHER_LOCAL_BASE, "%.rope.local.freq_base") \
     X(KEY_EXPERTS, "%.expert_count") \
     X(KEY_SLIDING, "%.attention.sliding_window") \
     X(KEY_SLIDING_PATTERN, "%.attention.sliding_window_pattern") \
@@ -174,6 +182,38 @@ static kvr_status get_f32(intake *in, key_id id, int required, float min, float 
     return KVR_OK;
 }
 
+/* Keys that would change what is computed, and the one value with which kvr computes the same; absent means it. */
+static const struct {
+    key_id id;
+    float value;
+    const char *otherwise;
+} fixed[] = {
+    {KEY_CAUSAL, 1, "a model whose tokens see later ones, too, writes no text: key"},
+    {KEY_YARN_ATTN_FACTOR, 1, "only the value 1 is supported: key"},
+    {KEY_OTHER_BASE, 0, "a name of another program for '.rope.freq_base': convert the model again; key"},
+    {KEY_OTHER_LOCAL_BASE, 0, "a name of another program for '.rope.freq_base_swa': convert the model again; key"},
+};
+
+static kvr_status check_fixed(intake *in) {
+    uint32_t parts = 1;
+    KVRI_TRY(get_u32(in, KEY_PARTS, 0, 0, 65535, &parts));
+    if (parts > 1)
+        return kvri_fail_n(in->error, KVR_ERR_UNSUPPORTED, MODULE,
+                           "one part of a model in several files: join them first, with llama-gguf-split --merge", 1,
+                           parts);
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+        const kvri_gguf_value *v = &in->keys[fixed[i].id];
+        uint32_t whole = 0;
+        float value = 0;
+        if (v->data == NULL) continue;
+        if (v->type == KVRI_GGUF_F32) KVRI_TRY(get_f32(in, fixed[i].id, 0, -1e12f, 1e12f, &value));
+        else KVRI_TRY(get_u32(in, fixed[i].id, 0, 0, UINT32_MAX, &whole));
+        if (value + (float)whole != fixed[i].value)
+            return fail_key(in, KVR_ERR_UNSUPPORTED, fixed[i].id, fixed[i].otherwise);
+    }
+    return KVR_OK;
+}
+
 /* --- vocabulary ---------------------------------------------------------------------------------------------- */
 
 static kvr_status check_token_array(intake *in, key_id id, uint32_t type, uint32_t other_type) {
@@ -184,9 +224,18 @@ static kvr_status check_token_array(intake *in, key_id id, uint32_t type, uint32
     return KVR_OK;
 }
 
+/* By custom <unk>, <s>, </s> are the first of an SPM vocabulary. 11 is Falcon's <|endoftext|>, and a comma in others:
+ * taken only where the file says that it is no text. */
+static int is_customary(const intake *in, int32_t id) {
+    const kvri_gguf_value *types = &in->keys[KEY_TYPES];
+    if (id < 0 || (uint32_t)id >= in->info.n_vocab) return 0;
+    if (in->info.vocab_kind == KVR_VOCAB_SPM) return 1;
+    return types->data != NULL && kvri_le32(types->data + (uint64_t)id * 4) == KVRI_TOKEN_CONTROL;
+}
+
 static kvr_status get_token_id(intake *in, key_id id, int32_t fallback, int32_t *out) {
     uint32_t value = UINT32_MAX;
-    *out = fallback >= 0 && (uint32_t)fallback < in->info.n_vocab ? fallback : -1;
+    *out = is_customary(in, fallback) ? fallback : -1;
     if (in->keys[id].data == NULL) return KVR_OK;
     KVRI_TRY(get_u32(in, id, 0, 0, UINT32_MAX, &value));
     if (value == UINT32_MAX) { /* how some writers say "none" */
@@ -289,9 +338,20 @@ static kvr_status read_rope(intake *in) {
     if (factor > 0.0f) info->rope_scale = factor; /* writers say "none" with 0 */
     t->rope_magnitude = 1.0f;
     t->rope_original_ctx = info->train_ctx_tokens;
+    t->yarn_beta_fast = 32.0f;
+    t->yarn_beta_slow = 1.0f;
     t->local_rope_base = t->arch->local_rope_base;
     KVRI_TRY(get_f32(in, KEY_ROPE_ATTN_FACTOR, 0, 1e-3f, 1e3f, &t->rope_magnitude));
     KVRI_TRY(get_u32(in, KEY_ROPE_ORIGINAL_CTX, 0, 1, 1u << 30, &t->rope_original_ctx));
+    KVRI_TRY(get_f32(in, KEY_YARN_BETA_FAST, 0, 1e-3f, 1e6f, &t->yarn_beta_fast));
+    KVRI_TRY(get_f32(in, KEY_YARN_BETA_SLOW, 0, 1e-3f, 1e6f, &t->yarn_beta_slow));
+    if (t->yarn_beta_fast <= t->yarn_beta_slow)
+        return bad_key(in, KEY_YARN_BETA_SLOW, "not below yarn_beta_fast (32 where it is not told): key");
+    float blend = t->rope_is_yarn ? 1.0f : 0.0f; /* YaRN or not, by another name; -1 leaves it to the type */
+    KVRI_TRY(get_f32(in, KEY_YARN_EXT_FACTOR, 0, -1.0f, 1.0f, &blend));
+    if (blend != -1.0f && blend != (t->rope_is_yarn ? 1.0f : 0.0f))
+        return fail_key(in, KVR_ERR_UNSUPPORTED, KEY_YARN_EXT_FACTOR,
+                        "supported are -1, and 1 with the type yarn, 0 without: key");
     KVRI_TRY(get_f32(in, KEY_ROPE_LOCAL_BASE, 0, 1.0f, 1e12f, &t->local_rope_base));
     return KVR_OK;
 }
@@ -314,12 +374,16 @@ static kvr_status read_attention(intake *in) {
     const int by_dim = info->n_layers == t->arch->dim_scaled_layers;
     t->attn_scale = 1.0f / sqrtf(by_dim ? (float)info->model_dim / (float)info->n_heads : (float)info->head_dim);
     t->embed_scale = t->arch->scaled_embed ? sqrtf((float)info->model_dim) : 1.0f;
+    t->attn_soft_cap = t->arch->attn_soft_cap;
+    t->logit_soft_cap = t->arch->logit_soft_cap;
+    t->window = t->arch->window;
+    t->windows_in = t->arch->windows_in;
     KVRI_TRY(get_f32(in, KEY_ATTN_SCALE, 0, 1e-6f, 1e3f, &t->attn_scale));
     KVRI_TRY(get_f32(in, KEY_ATTN_CAP, 0, 0.0f, 1e6f, &t->attn_soft_cap));
     KVRI_TRY(get_f32(in, KEY_LOGIT_CAP, 0, 0.0f, 1e6f, &t->logit_soft_cap));
-    t->windows_in = t->arch->windows_in;
     KVRI_TRY(get_u32(in, KEY_SLIDING, 0, 0, UINT32_MAX, &t->window));
     KVRI_TRY(get_u32(in, KEY_SLIDING_PATTERN, 0, 0, 1024, &t->windows_in));
+    if (t->windows_in == 1) t->window = 0; /* of every one layer the last one sees all */
     info->window_tokens = t->window;
     return KVR_OK;
 }
@@ -392,6 +456,7 @@ static kvr_status take_in(const void *file, size_t file_bytes, intake *in, kvr_e
                            in->gguf.n_tensors);
     in->info.n_tensors = (uint32_t)in->gguf.n_tensors;
     KVRI_TRY(collect_keys(in));
+    KVRI_TRY(check_fixed(in));
     KVRI_TRY(read_vocab(in));
     if (in->info.n_tensors > 0) {
         KVRI_TRY(read_geometry(in));

@@ -1,6 +1,6 @@
 /*
- * Sources: Su 2021 (RoPE), Chen 2023 (linear), Peng 2023 (YaRN; beta_fast 32, beta_slow 1), Ding 2024 (LongRoPE), the
- * files' own tensors of factors (Llama 3.x, Phi-3).
+ * Sources: Su 2021 (RoPE), Chen 2023 (linear), Peng 2023 (YaRN), Ding 2024 (LongRoPE), the files' own tensors of
+ * factors (Llama 3.x, Phi-3).
  */
 #include "kvr_rope.h"
 
@@ -20,8 +20,9 @@ static double yarn_pair(const kvr_model *model, double turns) {
 
 /* Fast pairs keep their frequency (1), slow ones are divided by the factor (0), a ramp between. */
 static double yarn_keeps(const kvr_model *model, uint32_t i) {
-    const double first = fmax(floor(yarn_pair(model, 32.0)), 0.0);
-    const double last = fmin(ceil(yarn_pair(model, 1.0)), (double)model->info.rope_dims - 1.0);
+    const double first = fmax(floor(yarn_pair(model, (double)model->traits.yarn_beta_fast)), 0.0);
+    const double last =
+        fmin(ceil(yarn_pair(model, (double)model->traits.yarn_beta_slow)), (double)model->info.rope_dims - 1.0);
     const double ramp = ((double)i - first) / fmax(last - first, 0.001);
     return 1.0 - fmin(fmax(ramp, 0.0), 1.0);
 }

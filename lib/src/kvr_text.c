@@ -52,7 +52,7 @@ static int contains(const char *text, const char *word) {
  * model's name. */
 static int drops_space_behind(const kvr_model *model, const kvri_vocab *vocab, int32_t id) {
     const char *name = kvr_model_get_info(model)->name;
-    if (!contains(name, "phi-3") && !contains(name, "phi3")) return 0;
+    if (!contains(name, "phi-3") && !contains(name, "phi3") && !contains(name, "phi 3")) return 0;
     const kvri_str text = kvri_vocab_text(vocab, id);
     return !kvri_str_eq(text, "<unk>") && !kvri_str_eq(text, "<s>") && !kvri_str_eq(text, "<|endoftext|>");
 }
@@ -115,7 +115,7 @@ kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_
                                  const kvr_text_part *parts, size_t n_parts, uint32_t flags, void *work,
                                  size_t work_bytes, int32_t *ids, size_t cap, size_t *out_n, kvr_error *error) {
     encoder e = {0};
-    size_t sum = 0;
+    size_t left = text_bytes;
     e.vocab = kvri_model_vocab(model);
     e.error = error;
     e.ids.at = ids;
@@ -133,14 +133,10 @@ kvr_status kvr_text_encode_parts(const kvr_model *model, const char *text, size_
         return kvri_fail_n(error, KVR_ERR_TEXT, "text", "the text is too long: give fewer bytes", MAX_TEXT_BYTES,
                            text_bytes);
     }
-    for (size_t i = 0; i < n_parts && sum <= text_bytes; i++) {
-        if (parts[i].bytes > text_bytes - sum) sum = text_bytes;
-        sum += parts[i].bytes;
-    }
-    if (sum != text_bytes) {
-        return kvri_fail_n(error, KVR_ERR_ARG, "text", "the stretches of a text do not sum up to its bytes", text_bytes,
-                           sum);
-    }
+    size_t part = 0;
+    while (part < n_parts && parts[part].bytes <= left) left -= parts[part++].bytes;
+    if (part < n_parts || left != 0)
+        return kvri_fail(error, KVR_ERR_ARG, "text", "the stretches of a text do not sum up to its bytes");
     const size_t wanted = kvr_text_work_bytes(model, text_bytes);
     if (wanted > work_bytes) {
         return kvri_fail_n(error, KVR_ERR_NOMEM, "text", "scratch: give as many bytes as kvr_text_work_bytes says",

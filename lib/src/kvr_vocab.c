@@ -13,7 +13,7 @@
 
 /* Texts that end a turn, of the models in use; the same list as llama.cpp's. */
 static const char *const end_texts[] = {"<|eot_id|>",    "<|im_end|>", "<|end|>", "<end_of_turn>",
-                                        "<|endoftext|>", "<|eom_id|>", "<EOT>"};
+                                        "<|endoftext|>", "<|eom_id|>", "<EOT>",   "<|end_of_text|>"};
 #define N_END_TEXTS (sizeof end_texts / sizeof end_texts[0])
 
 /* FNV-1a, finished by MurmurHash3's mixer so that the high bits, which choose the slot, depend on every byte. */
@@ -69,6 +69,10 @@ static int ends_turn(kvri_str text) {
         if (kvri_str_eq(text, end_texts[i])) return 1;
     }
     return 0;
+}
+
+int kvri_vocab_ends_turn(const kvri_vocab *vocab, int32_t id) {
+    return ends_turn(kvri_vocab_text(vocab, id));
 }
 
 uint32_t kvri_vocab_type(const kvri_vocab *vocab, int32_t id) {

@@ -59,6 +59,8 @@ float kvri_vocab_score(const kvri_vocab *vocab, int32_t id);  /* 0 when the file
 /* NORMAL when the file has none. End-of-turn texts ("<|im_end|>") are CONTROL whatever the file says: some converters
  * forget it, and untrusted text must not end a turn. */
 uint32_t kvri_vocab_type(const kvri_vocab *vocab, int32_t id);
+/* 1: the text ends a turn or a document in one of the models in use. */
+int kvri_vocab_ends_turn(const kvri_vocab *vocab, int32_t id);
 /* The first id of a text; -1 = no such token. */
 int32_t kvri_vocab_find(const kvri_vocab *vocab, const uint8_t *text, uint64_t n);
 /* The same, for text that may be untrusted: -1 also for control, unknown and (SPM) byte tokens. */

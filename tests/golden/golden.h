@@ -14,7 +14,7 @@
 
 static const char *const golden_names[] = {"llama3",     "mistral", "smollm",     "mixed",      "qwen2",
                                            "qwen2-yarn", "qwen3",   "falcon-7b",  "falcon-40b", "gemma",
-                                           "gemma2",     "gemma3",  "phi3-short", "phi3-long"};
+                                           "gemma2",     "gemma3",  "phi3-short", "phi3-long",  "qwen3-yarn"};
 #define GOLDEN_MODELS (sizeof golden_names / sizeof golden_names[0])
 
 /* What numpy wrote on a little-endian machine, as this machine's words. */

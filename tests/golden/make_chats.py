@@ -16,6 +16,11 @@ PHI3 = ("{% for message in messages %}{% if message['role'] == 'system' %}{{'<|s
         "'<|end|>\\n'}}{% elif message['role'] == 'user' %}{{'<|user|>\\n' + message['content'] + '<|end|>\\n'}}"
         "{% elif message['role'] == 'assistant' %}{{'<|assistant|>\\n' + message['content'] + '<|end|>\\n'}}{% endif "
         "%}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}")
+PHI4_MINI = ("{% for message in messages %}{% if message['role'] == 'system' and 'tools' in message and "
+             "message['tools'] is not none %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|tool|>' + "
+             "message['tools'] + '<|/tool|>' + '<|end|>' }}{% else %}{{ '<|' + message['role'] + '|>' + "
+             "message['content'] + '<|end|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ "
+             "'<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}")
 LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
           "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}"
           "{% endif %}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -96,6 +101,7 @@ TEMPLATES = [  # family, template; several lines per family: several models
                           "+ message['content'] + '[/SYSTEM_PROMPT]' }}{% elif message['role'] == 'assistant' %}"
                           "{{ message['content'] + eos_token }}{% endif %}{% endfor %}"),
     ("gemma", GEMMA), ("phi3", PHI3), ("zephyr", ZEPHYR), ("falcon", FALCON), ("falcon3", FALCON3),
+    ("phi4-mini", PHI4_MINI),
     ("deepseek", DEEPSEEK),
     ("deepseek3", DEEPSEEK3),
 ]

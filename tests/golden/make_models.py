@@ -25,6 +25,7 @@ SMALLEST_GAP = 0.03  # between the best and the second logit of every greedy ste
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 40}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 40}
+YARN_BETAS = {**YARN, "rope_theta": 100.0, "beta_fast": 2.0, "beta_slow": 0.5}  # another ramp than 32 and 1 give
 SHORT = [1.0 + 0.05 * i for i in range(3)]
 LONG = [1.0 + 0.9 * i for i in range(3)]
 
@@ -76,6 +77,7 @@ MODELS = {
         "sliding_attention": plain(), "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}}))),
     "phi3-short": ("phi3", lambda: tf.Phi3Config(**base(48, 80, 6, 2, **longrope(120)))),
     "phi3-long": ("phi3", lambda: tf.Phi3Config(**base(48, 80, 6, 2, sliding_window=19, **longrope(16)))),
+    "qwen3-yarn": ("qwen3", lambda: tf.Qwen3Config(**base(48, 72, 6, 2, head_dim=8, rope_parameters=YARN_BETAS))),
 }
 FILE_TYPES = [T.Q4_K, T.Q6_K, T.Q5_K, T.Q3_K, T.Q2_K, T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.IQ4_NL, T.BF16]
 
@@ -178,6 +180,9 @@ def add_keys(w, arch, c):
     if rope["rope_type"] in ("linear", "yarn"):
         w.add_string(f"{arch}.rope.scaling.type", rope["rope_type"])
         f32("rope.scaling.factor", rope["factor"])
+    for key in ("beta_fast", "beta_slow"):
+        if rope.get(key):
+            f32("rope.scaling.yarn_" + key, rope[key])
     if rope["rope_type"] in ("yarn", "longrope"):
         u32("rope.scaling.original_context_length", rope["original_max_position_embeddings"])
     if rope["rope_type"] == "longrope":

@@ -68,23 +68,27 @@ typedef struct file {
     kvr_model *model;
 } file;
 
-/* A vocabulary with this template; at NULL: with none. */
-static file open_file(text template_text) {
-    gguf_shape shape = {.n_vocab = 400, .vocab_only = 1};
+static file open_shape(const gguf_shape *shape) {
     file f;
     size_t bytes = 0;
     kvr_model_info info;
     kvr_error error;
     memset(&error, 0, sizeof error);
-    template_of_file = template_text;
-    if (template_text.at != NULL) shape.more = add_template;
-    f.bytes = gguf_make_llama(&shape, &bytes);
+    f.bytes = gguf_make_llama(shape, &bytes);
     assert_int_equal(kvr_model_probe(f.bytes, bytes, &info, &error), KVR_OK);
     f.memory = malloc((size_t)info.state_bytes + 64);
     assert_non_null(f.memory);
     f.aligned = (void *)(((uintptr_t)f.memory + 63) & ~(uintptr_t)63);
     assert_int_equal(kvr_model_open(f.aligned, (size_t)info.state_bytes, f.bytes, bytes, &f.model, &error), KVR_OK);
     return f;
+}
+
+/* A vocabulary with this template; at NULL: with none. */
+static file open_file(text template_text) {
+    gguf_shape shape = {.n_vocab = 400, .vocab_only = 1};
+    template_of_file = template_text;
+    if (template_text.at != NULL) shape.more = add_template;
+    return open_shape(&shape);
 }
 
 static void close_file(file *f) {
@@ -135,6 +139,29 @@ static void conversations_are_written_as_transformers_writes_them(void **state) 
     free(data);
 }
 
+static void add_end_of_text(gguf_maker *m) {
+    gguf_bytes tokens = {NULL, 0, 0};
+    for (uint32_t id = 0; id < 400; id++) {
+        char token[16];
+        gguf_token_text(id, 400, token);
+        if (id == 399) strcpy(token, "<|endoftext|>");
+        gguf_put_string(&tokens, token, strlen(token));
+    }
+    gguf_key_array(m, "tokenizer.ggml.tokens", KVRI_GGUF_STRING, 400, &tokens);
+    free(tokens.at);
+}
+
+static void tokens_that_end_texts_elsewhere_end_an_answer_too(void **state) {
+    (void)state;
+    gguf_shape shape = {.n_vocab = 400, .vocab_only = 1, .more = add_end_of_text};
+    file f = open_shape(&shape);
+    for (uint32_t family = 0; kvr_chat_name(family) != NULL; family++) {
+        assert_int_equal(kvr_chat_is_end(f.model, family, 399), 1);
+        assert_int_equal(kvr_chat_is_end(f.model, family, 398), 0);
+    }
+    close_file(&f);
+}
+
 static void a_message_can_not_end_its_turn(void **state) {
     (void)state;
     const text none = {NULL, 0};
@@ -161,6 +188,12 @@ static void a_message_can_not_end_its_turn(void **state) {
     assert_int_equal(kvr_chat_is_end(f.model, zephyr, 1), 0);
     assert_int_equal(kvr_chat_is_end(f.model, zephyr, -1), 0);
     parts[0].bytes++;
+    assert_int_equal(
+        kvr_text_encode_parts(f.model, out, n, parts, n_parts, 0, work, sizeof work, ids, 256, &n_ids, &error),
+        KVR_ERR_ARG);
+    parts[0].bytes = SIZE_MAX; /* a sum that wraps around to the right one is none */
+    parts[1].bytes = n + 1;
+    memset(&error, 0, sizeof error);
     assert_int_equal(
         kvr_text_encode_parts(f.model, out, n, parts, n_parts, 0, work, sizeof work, ids, 256, &n_ids, &error),
         KVR_ERR_ARG);
@@ -203,6 +236,7 @@ static void what_is_no_conversation_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversations_are_written_as_transformers_writes_them),
+        cmocka_unit_test(tokens_that_end_texts_elsewhere_end_an_answer_too),
         cmocka_unit_test(a_message_can_not_end_its_turn),
         cmocka_unit_test(what_is_no_conversation_is_refused),
     };

@@ -96,6 +96,23 @@ static inline void bad_rope_scale(gguf_maker *m) {
 static inline void bad_rope_dims(gguf_maker *m) {
     gguf_key_u32(m, "llama.rope.dimension_count", 4);
 }
+static inline void bad_part(gguf_maker *m) {
+    gguf_key(m, "split.count", KVRI_GGUF_U16);
+    gguf_put_le(&m->kv, 2, 2);
+}
+static inline void bad_causal(gguf_maker *m) {
+    gguf_key_bool(m, "llama.attention.causal", 0);
+}
+static inline void bad_yarn_attn_factor(gguf_maker *m) {
+    gguf_key_text(m, "llama.rope.scaling.type", "yarn");
+    gguf_key_f32(m, "llama.rope.scaling.yarn_attn_factor", 3);
+}
+static inline void bad_yarn_ext_factor(gguf_maker *m) {
+    gguf_key_f32(m, "llama.rope.scaling.yarn_ext_factor", 1);
+}
+static inline void bad_rope_base_of_others(gguf_maker *m) {
+    gguf_key_f32(m, "llama.rope.global.freq_base", 1e6f);
+}
 static inline void bad_attention_scale(gguf_maker *m) {
     gguf_key(m, "llama.attention.scale", KVRI_GGUF_F32);
     gguf_put_le(&m->kv, BAD_NAN, 4);
@@ -318,6 +335,29 @@ static const bad_file bad_files[] = {
      .status = KVR_ERR_KEY,
      .sentence = BAD_KEY_RANGE("llama.attention.scale"),
      .more = bad_attention_scale},
+    {.name = "one-part-of-several",
+     .status = KVR_ERR_UNSUPPORTED,
+     .sentence = "model: one part of a model in several files: join them first, with llama-gguf-split --merge "
+                 "(wanted 1, has 2)",
+     .more = bad_part},
+    {.name = "not-causal",
+     .status = KVR_ERR_UNSUPPORTED,
+     .sentence = "model: a model whose tokens see later ones, too, writes no text: key 'llama.attention.causal'",
+     .more = bad_causal},
+    {.name = "yarn-attn-factor",
+     .status = KVR_ERR_UNSUPPORTED,
+     .sentence = "model: only the value 1 is supported: key 'llama.rope.scaling.yarn_attn_factor'",
+     .more = bad_yarn_attn_factor},
+    {.name = "yarn-ext-factor-without-yarn",
+     .status = KVR_ERR_UNSUPPORTED,
+     .sentence = "model: supported are -1, and 1 with the type yarn, 0 without: key "
+                 "'llama.rope.scaling.yarn_ext_factor'",
+     .more = bad_yarn_ext_factor},
+    {.name = "rope-base-by-another-name",
+     .status = KVR_ERR_UNSUPPORTED,
+     .sentence = "model: a name of another program for '.rope.freq_base': convert the model again; key "
+                 "'llama.rope.global.freq_base'",
+     .more = bad_rope_base_of_others},
     {.name = "rope-base-infinite",
      .status = KVR_ERR_KEY,
      .sentence = BAD_KEY_RANGE("llama.rope.freq_base"),

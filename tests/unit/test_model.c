@@ -2,6 +2,7 @@
 #include "fenced.h"
 
 #include "gguf_maker.h"
+#include "kvr/kvr_chat.h"
 #include "kvr_rope.h"
 
 #include <setjmp.h>
@@ -418,6 +419,23 @@ static void add_negative_in_a_byte(gguf_maker *m) {
     gguf_put_le(&m->kv, 0xfe, 1);
 }
 
+static void add_one_part(gguf_maker *m) {
+    gguf_key_u32(m, "split.count", 1);
+}
+static void add_causal(gguf_maker *m) {
+    gguf_key_bool(m, "llama.attention.causal", 1);
+}
+static void add_yarn(gguf_maker *m) {
+    gguf_key_text(m, "llama.rope.scaling.type", "yarn");
+    gguf_key_f32(m, "llama.rope.scaling.yarn_ext_factor", -1.0f);
+    gguf_key_f32(m, "llama.rope.scaling.yarn_attn_factor", 1.0f);
+    gguf_key_f32(m, "llama.rope.scaling.yarn_beta_fast", 4.0f);
+    gguf_key_f32(m, "llama.rope.scaling.yarn_beta_slow", 0.5f);
+}
+static void add_yarn_ends_first(gguf_maker *m) {
+    gguf_key_f32(m, "llama.rope.scaling.yarn_beta_slow", 32.0f);
+}
+
 static void keys_out_of_range_are_refused(void **state) {
     (void)state;
     static const struct { void (*add)(gguf_maker *); kvr_status status; } rows[] = {
@@ -427,12 +445,33 @@ static void keys_out_of_range_are_refused(void **state) {
         {add_infinite_base, KVR_ERR_KEY}, {add_odd_rope, KVR_ERR_KEY}, {add_wide_rope, KVR_ERR_KEY},
         {add_bos_outside, KVR_ERR_VOCAB}, {add_bos_none, KVR_OK}, {add_short_scores, KVR_ERR_VOCAB},
         {add_no_tokens, KVR_ERR_KEY}, {add_list_of_heads, KVR_ERR_KEY}, {add_layers_in_other_widths, KVR_OK},
-        {add_negative_in_a_byte, KVR_ERR_KEY}};
+        {add_negative_in_a_byte, KVR_ERR_KEY}, {add_one_part, KVR_OK}, {add_causal, KVR_OK}, {add_yarn, KVR_OK},
+        {add_yarn_ends_first, KVR_ERR_KEY}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gguf_shape shape = small_shape();
         shape.more = rows[i].add;
         if (status_of(&shape) != rows[i].status) fail_msg("row %u", (unsigned)i);
     }
+}
+
+static void add_window_in_1(gguf_maker *m) {
+    add_window(m);
+    gguf_key_u32(m, "llama.attention.sliding_window_pattern", 1);
+}
+
+/* The last one of so many layers sees all tokens: of 1, every one. */
+static void a_window_in_every_layer_but_the_last_of_one_is_none(void **state) {
+    (void)state;
+    opened o;
+    gguf_shape shape = small_shape();
+    shape.more = add_window;
+    assert_int_equal(open_shape(&o, &shape), KVR_OK);
+    assert_int_equal(o.info.window_tokens, 32);
+    close_opened(&o);
+    shape.more = add_window_in_1;
+    assert_int_equal(open_shape(&o, &shape), KVR_OK);
+    assert_int_equal(o.info.window_tokens, 0);
+    close_opened(&o);
 }
 
 static void a_recorded_failure_is_kept_whole(void **state) {
@@ -590,6 +629,11 @@ static void a_byte_level_vocabulary_needs_its_merges(void **state) {
     assert_string_equal(o.info.vocab_model, "gpt2");
     assert_string_equal(o.info.vocab_pre, "gpt-2");
     assert_int_equal(o.info.add_space_prefix, 0);
+    assert_int_equal(o.info.eos_id, 2);
+    close_opened(&o);
+    shape.without = "tokenizer.ggml.eos_token_id"; /* by custom 11, a word here */
+    assert_int_equal(open_shape(&o, &shape), KVR_OK);
+    assert_int_equal(o.info.eos_id, -1);
     close_opened(&o);
     shape.more = add_bpe_without_merges;
     assert_int_equal(status_of(&shape), KVR_ERR_KEY);
@@ -605,6 +649,7 @@ static void an_unknown_tokenizer_leaves_ids_in_and_ids_out(void **state) {
     assert_int_equal(open_shape(&o, &shape), KVR_OK);
     assert_int_equal(o.info.vocab_kind, KVR_VOCAB_NONE);
     assert_int_equal(o.info.n_vocab, 40);
+    for (int32_t id = -1; id <= 40; id++) assert_int_equal(kvr_chat_is_end(o.model, 0, id), id == 2);
     close_opened(&o);
 }
 
@@ -755,6 +800,7 @@ int main(void) {
         cmocka_unit_test(an_architecture_that_does_not_run_is_named),
         cmocka_unit_test(heads_that_do_not_divide_are_refused),
         cmocka_unit_test(keys_out_of_range_are_refused),
+        cmocka_unit_test(a_window_in_every_layer_but_the_last_of_one_is_none),
         cmocka_unit_test(a_recorded_failure_is_kept_whole),
         cmocka_unit_test(a_tied_head_is_the_embedding),
         cmocka_unit_test(rotary_frequencies_follow_the_keys),
