@@ -165,6 +165,10 @@ void kvri_lead_bye(kvr_session *s) {
 
 /* --- in ------------------------------------------------------------------------------------------------------ */
 
+static const char same_model[] = "give all boards the same model file (or all --emulate); another one:";
+static const char same_kv[] = "start all boards with the same types of keys and values (cached, on the wire) and "
+                              "frame_tokens; others:";
+
 static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) {
     kvri_chain *c = &s->chain;
     kvri_peer *p = &c->peers[board];
@@ -181,14 +185,8 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     }
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
-        return board_failed(s, board, KVR_ERR_PEER_MODEL,
-                            "give all boards the same model file (or all --emulate); another one is at",
-                            address_of(s, board));
-    case KVR_ERR_PEER_KV:
-        return board_failed(s, board, KVR_ERR_PEER_KV,
-                            "start all boards with the same types of keys and values (cached, on the wire) and "
-                            "frame_tokens; another is at",
-                            address_of(s, board));
+        return board_failed(s, board, KVR_ERR_PEER_MODEL, same_model, address_of(s, board));
+    case KVR_ERR_PEER_KV: return board_failed(s, board, KVR_ERR_PEER_KV, same_kv, address_of(s, board));
     default: break;
     }
     p->met = 1;
@@ -209,6 +207,17 @@ static kvr_status reason_of(const kvri_report *report) {
     case KVR_ERR_PEER_CTX:
     case KVR_ERR_PEER_BUSY: return (kvr_status)report->status;
     default: return KVR_ERR_PEER_FAILED;
+    }
+}
+
+/* What ends the refusal, and whose words follow. */
+static const char *advice_on(kvr_status reason) {
+    switch ((int)reason) {
+    case KVR_ERR_PEER_WIRE: return "give all boards the same version of kvr; one refused to take part:";
+    case KVR_ERR_PEER_MODEL: return same_model;
+    case KVR_ERR_PEER_KV: return same_kv;
+    case KVR_ERR_PEER_CTX: return "start that board with a larger context; it refused to take part:";
+    default: return "a board refused to take part:";
     }
 }
 
@@ -250,8 +259,10 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint64_t now_us
     s->failed_rank = (int32_t)board;
     p->met = 0;
     /* the board's own words go into the detail; the list gives the cause's text */
-    return kvri_fail_s(&s->error, refused ? reason_of(&report) : KVR_ERR_PEER_FAILED, MODULE,
-                       refused ? "a board refused to take part:" : "a board failed:", report.text, strlen(report.text));
+    if (!refused)
+        return kvri_fail_s(&s->error, KVR_ERR_PEER_FAILED, MODULE, "a board failed:", report.text, strlen(report.text));
+    return kvri_fail_s(&s->error, reason_of(&report), MODULE, advice_on(reason_of(&report)), report.text,
+                       strlen(report.text));
 }
 
 /* A board's clock to ours. */

@@ -26,6 +26,10 @@ static inline int kvri_align_up(uint64_t a, uint64_t to, uint64_t *out) {
     return 1;
 }
 
+/* struct_bytes of what a caller hands in: 0, or the size that this library was built with. */
+static inline int kvri_size_fits(uint32_t given, uint64_t size) { return given == 0 || given == size; }
+#define KVRI_OTHER_SIZE "struct_bytes is of another version of this structure: build with this library's headers"
+
 static inline uint64_t kvri_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t kvri_ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 

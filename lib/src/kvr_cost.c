@@ -98,9 +98,13 @@ static double chance(uint64_t key, uint64_t n) {
     return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
 }
 
+#define MOST_PERIODS 4096.0
+
 /* End of a transfer over periods of different bandwidth. */
 static double send_varying(const kvri_wire *w, double t, double bytes) {
     double left_us = bytes * w->byte_us; /* at full bandwidth */
+    const double mean = 1 - w->slow_chance * (1 - w->slow_factor);
+    if (left_us > MOST_PERIODS * mean * w->period_us) return t + left_us / mean; /* chance is evened out: below 1 % */
     for (uint64_t period = (uint64_t)(t / w->period_us);; period++) {
         const double factor = chance(w->key, period) < w->slow_chance ? w->slow_factor : 1;
         const double end = (double)(period + 1) * w->period_us;
@@ -161,6 +165,10 @@ void kvri_sim_span(const kvri_sim *sim, kvr_cost_span_fn span, uint32_t rank, ui
     if (span != NULL && end_us > begin_us) span(sim->job->span_user, rank, layer, kind, begin_us, end_us);
 }
 
+static int has_rates(const kvr_link_profile *l) {
+    return l != NULL && l->mbit > 0 && (!(l->slow_chance > 0) || (l->slow_factor > 0 && l->period_ms > 0));
+}
+
 static kvr_status check(const kvr_cost_job *job, kvr_error *error) {
     if (job == NULL || job->geometry == NULL || job->boards == NULL)
         return kvri_fail(error, KVR_ERR_ARG, MODULE, "geometry and boards must not be NULL");
@@ -178,7 +186,7 @@ static kvr_status check(const kvr_cost_job *job, kvr_error *error) {
     for (uint32_t r = 0; r < job->n_boards; r++)
         if (job->boards[r] == NULL || !(job->boards[r]->dense_gmacs > 0) || !(job->boards[r]->attention_gmacs > 0) ||
             !(job->boards[r]->memory_gbs > 0) ||
-            (job->links != NULL && (job->links[r] == NULL || !(job->links[r]->mbit > 0))))
+            (job->links != NULL && !has_rates(job->links[r])))
             return kvri_fail_n(error, KVR_ERR_ARG, MODULE, "a board or link has no rates; wanted = its rank", r, 0);
     return KVR_OK;
 }

@@ -1,5 +1,7 @@
 #include "kvr_fields.h"
 
+#include "kvr_checked.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -44,7 +46,7 @@ kvr_status kvri_lines_begin(kvri_lines *lines, const char *text, size_t bytes, s
     kvri_word key, rest;
     if (text == NULL) return kvri_fail(error, KVR_ERR_ARG, kind, "text must not be NULL");
     if (bytes > max_bytes)
-        return kvri_fail_n(error, KVR_ERR_TRUNCATED, kind, "the text is too long to be one of these files", max_bytes,
+        return kvri_fail_n(error, KVR_ERR_ARG, kind, "the text is too long to be one of these files", max_bytes,
                            bytes);
     lines->at = text;
     lines->end = text + bytes;
@@ -200,12 +202,16 @@ void kvri_write_real(kvri_writer *w, double value) {
 void kvri_fields_write(kvri_writer *w, const kvri_field *fields, size_t n_fields, const void *from) {
     for (size_t i = 0; i < n_fields; i++) {
         const char *place = (const char *)from + fields[i].offset;
+        char line[256]; /* a line end in a text would be another field */
         double real;
         uint32_t whole;
         kvri_write_text(w, fields[i].name);
         kvri_write_text(w, " ");
         switch (fields[i].kind) {
-        case KVRI_FIELD_TEXT: kvri_write_text(w, place); break;
+        case KVRI_FIELD_TEXT:
+            kvri_copy_printable(line, (size_t)kvri_min(sizeof line, fields[i].cap), place, strlen(place));
+            kvri_write_text(w, line[0] != '\0' ? line : "-");
+            break;
         case KVRI_FIELD_U32:
             memcpy(&whole, place, sizeof whole);
             kvri_write_u64(w, whole);

@@ -44,6 +44,8 @@ static kvr_status resolve(const kvr_model *model, const kvr_config *given, const
     const kvr_model_info *info = &model->info;
     kvr_config c;
     memset(&c, 0, sizeof c);
+    if (given != NULL && !kvri_size_fits(given->struct_bytes, sizeof c))
+        return kvri_fail_n(error, KVR_ERR_ARG, MODULE, KVRI_OTHER_SIZE, sizeof c, given->struct_bytes);
     if (given != NULL) c = *given;
     p->ctx_tokens = or_default(c.ctx_tokens, info->train_ctx_tokens);
     p->chunk_tokens = or_default(c.chunk_tokens, p->ctx_tokens);

@@ -85,10 +85,20 @@ const kvr_error *kvr_session_get_error(const kvr_session *s) { return &s->error;
 const kvr_error *kvr_session_get_loss(const kvr_session *s) { return &s->loss; }
 int32_t kvr_session_failed_rank(const kvr_session *s) { return s->failed_rank; }
 
+/* Of calls that begin nothing: told as a question's failure is, unless that would hide what is under way. */
+static kvr_status refuse_call(kvr_session *s, kvr_status status, const char *text) {
+    if (s->phase != KVRI_PHASE_IDLE) return status;
+    memset(&s->error, 0, sizeof s->error);
+    return kvri_fail(&s->error, status, MODULE, text);
+}
+
 /* --- chain --------------------------------------------------------------------------------------------------- */
 
+static const char no_link[] = "give the session its link first, and let what is under way end";
+
 kvr_status kvr_session_set_link(kvr_session *s, const kvr_link *link) {
-    if (s->plan.max_boards < 2 || link == NULL) return KVR_ERR_ARG;
+    if (s->plan.max_boards < 2 || link == NULL)
+        return refuse_call(s, KVR_ERR_ARG, "a session with a link is planned with max_boards of 2 or more");
     s->chain.link = *link;
     s->chain.linked = 1;
     return KVR_OK;
@@ -105,18 +115,24 @@ static kvr_status copy_address(const char *from, char *to) {
 kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addresses, uint32_t n_helpers,
                                   const char *own_address) {
     kvri_chain *c = &s->chain;
-    if (!c->linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
-    if (n_helpers == 0 || n_helpers >= s->plan.max_boards) return KVR_ERR_ARG;
-    if (helper_addresses == NULL) return KVR_ERR_ARG;
+    if (!c->linked || s->phase != KVRI_PHASE_IDLE) return refuse_call(s, KVR_ERR_STATE, no_link);
+    if (n_helpers == 0 || n_helpers >= s->plan.max_boards || helper_addresses == NULL)
+        return refuse_call(s, KVR_ERR_ARG, "helpers are 1 up to one less than the max_boards of the plan");
     memset(c->peers, 0, sizeof c->peers);
     kvri_balance_changed(s);
     c->state = KVRI_CHAIN_IDLE;
     c->role = KVRI_ALONE; /* until all are taken: half a list is none */
-    KVRI_TRY(copy_address(own_address, c->own_address));
+    if (copy_address(own_address, c->own_address) != KVR_OK)
+        return refuse_call(s, KVR_ERR_ADDRESS, "this board's own address is missing or too long");
     for (uint32_t r = 0; r < n_helpers; r++) {
         char *place = s->parts.addresses + (size_t)r * KVR_ADDRESS_CAP;
-        KVRI_TRY(copy_address(helper_addresses[r], place));
-        KVRI_TRY(c->link.connect(c->link.user, r, place));
+        kvr_status status = copy_address(helper_addresses[r], place);
+        if (status != KVR_OK) return refuse_call(s, status, "a helper's address is missing or too long");
+        status = c->link.connect(c->link.user, r, place);
+        if (status != KVR_OK) {
+            memset(&s->error, 0, sizeof s->error);
+            return kvri_fail_s(&s->error, status, MODULE, "the link cannot connect to", place, strlen(place));
+        }
     }
     c->n_helpers = n_helpers;
     c->role = KVRI_LEAD;
@@ -128,7 +144,7 @@ kvr_status kvr_session_set_boards(kvr_session *s, const char *const *helper_addr
 }
 
 kvr_status kvr_session_serve(kvr_session *s) {
-    if (!s->chain.linked || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    if (!s->chain.linked || s->phase != KVRI_PHASE_IDLE) return refuse_call(s, KVR_ERR_STATE, no_link);
     kvri_chain *c = &s->chain;
     memset(c->peers, 0, sizeof c->peers); /* no lead yet, whatever this session was before */
     c->state = KVRI_CHAIN_IDLE;
@@ -142,8 +158,10 @@ kvr_status kvr_session_serve(kvr_session *s) {
     return KVR_OK;
 }
 
+static const char no_boards[] = "only a lead that has its boards (kvr_session_set_boards) and is at rest does this";
+
 kvr_status kvr_session_dismiss(kvr_session *s) {
-    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return refuse_call(s, KVR_ERR_STATE, no_boards);
     kvri_lead_bye(s);
     return KVR_OK;
 }
@@ -151,7 +169,7 @@ kvr_status kvr_session_dismiss(kvr_session *s) {
 /* --- what boards can do -------------------------------------------------------------------------------------- */
 
 kvr_status kvr_session_meet(kvr_session *s) {
-    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
+    if (s->chain.role != KVRI_LEAD || s->phase != KVRI_PHASE_IDLE) return refuse_call(s, KVR_ERR_STATE, no_boards);
     memset(&s->error, 0, sizeof s->error);
     s->failed_rank = -1;
     kvri_contact_begin(s, kvri_session_now(s));
@@ -170,7 +188,8 @@ kvr_status kvr_session_set_profile(kvr_session *s, const kvr_board_profile *prof
     memset(&s->chain.own, 0, sizeof s->chain.own);
     kvri_balance_changed(s);
     if (profile != NULL) s->speed = kvri_speed_of(profile);
-    return profile == NULL || s->speed.known ? KVR_OK : KVR_ERR_ARG;
+    if (profile == NULL || s->speed.known) return KVR_OK;
+    return refuse_call(s, KVR_ERR_ARG, "a number of the board's profile is outside its range (kvr_profile.h)");
 }
 
 kvr_status kvr_session_get_profile(const kvr_session *s, kvr_board_profile *out) {
@@ -181,8 +200,9 @@ kvr_status kvr_session_get_profile(const kvr_session *s, kvr_board_profile *out)
 
 kvr_status kvr_session_measure(kvr_session *s, uint32_t budget_us) {
     if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
-    if (budget_us == 0) return KVR_ERR_ARG;
-    if (s->model->info.n_layers < 2) return KVR_ERR_UNSUPPORTED;
+    if (budget_us == 0) return refuse_call(s, KVR_ERR_ARG, "a measurement needs time: budget_us is 0");
+    if (s->model->info.n_layers < 2)
+        return refuse_call(s, KVR_ERR_UNSUPPORTED, "a model of one layer cannot be measured layer by layer");
     memset(&s->error, 0, sizeof s->error);
     kvr_session_set_profile(s, NULL);
     kvri_measure_begin(s, kvri_session_now(s), budget_us);
@@ -196,8 +216,11 @@ static kvr_status refuse(kvr_session *s, kvr_status status, const char *text, ui
     return kvri_fail_n(&s->error, status, MODULE, text, wanted, had);
 }
 
-static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_boards) {
+static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p) {
     const uint32_t n_vocab = s->model->info.n_vocab;
+    if (!kvri_size_fits(p->struct_bytes, sizeof *p))
+        return refuse(s, KVR_ERR_ARG, KVRI_OTHER_SIZE, sizeof *p, p->struct_bytes);
+    const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
     if (s->plan.kv_window_layers < s->model->info.n_layers)
         return refuse(s, KVR_ERR_ARG, "a session that keeps a window of layers (kv_window_layers) can only serve",
                       s->model->info.n_layers, s->plan.kv_window_layers);
@@ -205,7 +228,8 @@ static kvr_status check_prompt(kvr_session *s, const kvr_prompt *p, uint32_t n_b
     if (p->n_ids > s->plan.ctx_tokens)
         return refuse(s, KVR_ERR_CTX_FULL, "the prompt is longer than the context: raise ctx_tokens or shorten it",
                       p->n_ids, s->plan.ctx_tokens);
-    if (!kvri_sampling_valid(&p->sampling)) return refuse(s, KVR_ERR_ARG, "a sampling field is out of its range", 0, 0);
+    if (!kvri_sampling_valid(&p->sampling))
+        return refuse(s, KVR_ERR_ARG, "a sampling field is out of its range (kvr_sampling in kvr_session.h)", 0, 0);
     for (uint32_t i = 0; i < p->n_ids; i++)
         if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= n_vocab)
             return refuse(s, KVR_ERR_ARG, "a token id is outside the vocabulary", n_vocab, (uint32_t)p->ids[i]);
@@ -316,13 +340,13 @@ static int alone_is_best(kvr_session *s) {
 kvr_status kvr_session_prompt(kvr_session *s, const kvr_prompt *p) {
     if (s == NULL || p == NULL) return KVR_ERR_ARG;
     kvri_chain *c = &s->chain;
-    const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
     kvri_partition partition;
     if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE; /* the error is kept for the question under way */
     memset(&s->error, 0, sizeof s->error);
     memset(&s->loss, 0, sizeof s->loss);
     s->failed_rank = -1;
-    KVRI_TRY(check_prompt(s, p, n_boards));
+    KVRI_TRY(check_prompt(s, p));
+    const uint32_t n_boards = p->n_boards > 1 ? p->n_boards : 1;
     const uint32_t kept = kept_tokens(s, p->keep_tokens);
     KVRI_TRY(cut_prompt(s, p->n_ids, kept, n_boards, n_boards > 1 ? p->partition : NULL, &partition));
     s->strategy = p->strategy;
@@ -567,12 +591,13 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     return KVR_END;
 }
 
-void kvr_session_idle(kvr_session *s, uint64_t max_us) {
+/* may_block: for as long as an operator of the device takes. */
+static void idle(kvr_session *s, uint64_t max_us, int may_block) {
     const kvri_chain *c = &s->chain;
     const kvr_fence fence = kvri_forward_fence(&s->forward);
     const int network = s->phase == KVRI_PHASE_SERVE || s->phase == KVRI_PHASE_MEET ||
                         (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
-    if (fence != 0 && !network && s->backend.wait != NULL) {
+    if (may_block && fence != 0 && !network && s->backend.wait != NULL) {
         s->backend.wait(s->backend.user, fence);
         return;
     }
@@ -585,13 +610,15 @@ void kvr_session_idle(kvr_session *s, uint64_t max_us) {
     }
 }
 
+void kvr_session_idle(kvr_session *s, uint64_t max_us) { idle(s, max_us, 0); }
+
 kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
     for (;;) {
         kvr_event event;
         const kvr_status status = kvr_session_poll(s, &event);
         if (status == KVR_END) return KVR_OK;
         if (status < 0) return status;
-        if (status == KVR_AGAIN) kvr_session_idle(s, LONGEST_IDLE_US);
+        if (status == KVR_AGAIN) idle(s, LONGEST_IDLE_US, 1);
         if (event.kind != KVR_EVENT_NONE && callback != NULL && callback(user, &event) != 0) kvr_session_stop(s);
     }
 }
@@ -619,7 +646,8 @@ void kvr_session_get_stats(const kvr_session *s, kvr_stats *out) {
 /* --- timeline ------------------------------------------------------------------------------------------------ */
 
 kvr_status kvr_session_set_trace(kvr_session *s, kvr_span *spans, uint32_t cap_spans) {
-    if ((spans == NULL) != (cap_spans == 0) || cap_spans > KVRI_MAX_SPANS) return KVR_ERR_ARG;
+    if ((spans == NULL) != (cap_spans == 0) || cap_spans > KVRI_MAX_SPANS)
+        return refuse_call(s, KVR_ERR_ARG, "spans and their number belong together, up to 2^20");
     if (s->phase != KVRI_PHASE_IDLE) return KVR_ERR_STATE;
     s->trace.spans = spans;
     s->trace.cap = cap_spans;

@@ -3,6 +3,8 @@
  */
 #include "kvr_ocl.h"
 
+#include "kvr_checked.h"
+
 #include <string.h>
 
 size_t kvr_opencl_bytes(void) {
@@ -65,6 +67,8 @@ kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config 
                            kvr_opencl **out, kvr_error *error) {
     static const kvr_opencl_config defaults = {sizeof(kvr_opencl_config), NULL, 0, NULL, 0, 0, 0, NULL};
     if (config == NULL) config = &defaults;
+    if (!kvri_size_fits(config->struct_bytes, sizeof *config))
+        return kvri_fail_n(error, KVR_ERR_ARG, "opencl", KVRI_OTHER_SIZE, sizeof *config, config->struct_bytes);
     if (out == NULL || mem == NULL || ((uintptr_t)mem & 63u) != 0)
         return kvri_fail(error, KVR_ERR_ARG, "opencl",
                          "kvr_opencl_open wants 64-byte aligned memory and a place for the object");

@@ -324,6 +324,26 @@ static void a_network_that_halves_at_random_costs_the_chain_less_than_tsp(void *
     assert_true(lost[0] < lost[1]);
 }
 
+static void a_network_that_varies_for_ever_is_simulated_in_no_time(void **state) {
+    (void)state;
+    cost_rig rig;
+    kvr_cost_result r;
+    rig_edge(&rig, 4, 2048);
+    rig.link.slow_chance = 0.5;
+    rig.link.slow_factor = 0.5;
+    rig.link.period_ms = 1;
+    rig.link.mbit = 1e-3; /* days of milliseconds */
+    const double unsteady = rig_run(&rig, KVR_COST_CHAIN, NULL, NULL).ttft_us;
+    rig.link.slow_chance = 0;
+    rig.link.mbit = 0.75e-3;
+    const double mean = rig_run(&rig, KVR_COST_CHAIN, NULL, NULL).ttft_us;
+    assert_true(fabs(unsteady / mean - 1) < 0.01);
+    rig.link.slow_chance = 0.5;
+    rig.link.period_ms = 0;
+    assert_int_equal(kvr_cost_run(&rig.job, rig.work, rig.work_bytes, &r, NULL, NULL), KVR_ERR_ARG);
+    rig_end(&rig);
+}
+
 static void a_hundred_boards_are_simulated(void **state) {
     (void)state;
     enum { N = 100 };
@@ -401,6 +421,7 @@ int main(void) {
         cmocka_unit_test(the_same_job_gives_the_same_result_and_another_seed_another),
         cmocka_unit_test(a_varying_link_lies_between_always_fast_and_always_slow),
         cmocka_unit_test(a_network_that_halves_at_random_costs_the_chain_less_than_tsp),
+        cmocka_unit_test(a_network_that_varies_for_ever_is_simulated_in_no_time),
         cmocka_unit_test(a_hundred_boards_are_simulated),
         cmocka_unit_test(wrong_jobs_are_refused),
     };

@@ -48,6 +48,20 @@ static void a_board_is_read_and_written_back(void **state) {
     assert_int_equal(kvr_board_profile_write(&p, text, n - 1), 0);
 }
 
+static void what_a_board_measured_is_read_back_whatever_its_texts(void **state) {
+    (void)state;
+    kvr_board_profile p, again;
+    char text[1000];
+    assert_int_equal(board(BOARD, &p, NULL), KVR_OK);
+    memset(p.name, 0, sizeof p.name);
+    strcpy(p.source, "one line\nmemory_gbs 9");
+    const size_t n = kvr_board_profile_write(&p, text, sizeof text);
+    assert_int_equal(kvr_board_profile_read(text, n, &again, NULL), KVR_OK);
+    assert_string_equal(again.name, "-");
+    assert_non_null(strstr(again.source, "memory_gbs 9"));
+    assert_true(again.memory_gbs == p.memory_gbs);
+}
+
 static void links_and_geometries_are_read(void **state) {
     (void)state;
     kvr_link_profile l;
@@ -118,7 +132,7 @@ static void other_files_and_versions_are_refused(void **state) {
     assert_int_equal(board(LINK, &p, NULL), KVR_ERR_MAGIC);
     assert_int_equal(board("kvr-board 2\n", &p, NULL), KVR_ERR_VERSION);
     assert_int_equal(board("kvr-board\n", &p, NULL), KVR_ERR_VERSION);
-    assert_int_equal(kvr_board_profile_read(large, sizeof large, &p, NULL), KVR_ERR_TRUNCATED);
+    assert_int_equal(kvr_board_profile_read(large, sizeof large, &p, NULL), KVR_ERR_ARG);
 }
 
 static void text_that_ends_anywhere_is_never_read_beyond(void **state) {
@@ -208,6 +222,7 @@ static void a_gate_is_known_by_the_number_of_weights(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_board_is_read_and_written_back),
+        cmocka_unit_test(what_a_board_measured_is_read_back_whatever_its_texts),
         cmocka_unit_test(links_and_geometries_are_read),
         cmocka_unit_test(a_varying_link_wants_all_three_numbers),
         cmocka_unit_test(a_bad_line_is_named_and_nothing_is_written),

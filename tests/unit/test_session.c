@@ -1,5 +1,5 @@
 /* One board: prompts in, logits and tokens out, through the public interface. */
-#include "chain_rig.h"
+#include "chain_backend.h"
 
 #include <math.h>
 
@@ -392,6 +392,76 @@ static void a_wrong_prompt_is_refused_and_the_next_one_is_answered(void **state)
     rig_model_close(&model);
 }
 
+/* What failed before a refused call is not told as its reason. */
+static void a_call_that_is_refused_says_why(void **state) {
+    (void)state;
+    static const int32_t ids[1] = {999};
+    const char *const nowhere[1] = {"loop:9"}, *const none[1] = {NULL};
+    rig_model model;
+    rig r;
+    rig_model_make(&model, &RIG_TINY);
+    open_alone(&r, &model, NULL);
+    kvr_session *s = rig_lead(&r);
+    const kvr_error *e = kvr_session_get_error(s);
+    kvr_prompt p = question(ids, 1, 1);
+    assert_int_equal(kvr_session_prompt(s, &p), KVR_ERR_ARG);
+    assert_int_equal(kvr_session_set_boards(s, nowhere, 1, "loop:0"), KVR_ERR_ADDRESS);
+    assert_true(e->status == KVR_ERR_ADDRESS && strstr(e->detail, "loop:9") != NULL);
+    assert_int_equal(kvr_session_set_boards(s, none, 1, "loop:0"), KVR_ERR_ADDRESS);
+    assert_int_equal(e->status, KVR_ERR_ADDRESS);
+    assert_int_equal(kvr_session_set_boards(s, nowhere, 64, "loop:0"), KVR_ERR_ARG);
+    assert_true(e->status == KVR_ERR_ARG && strstr(e->text, "max_boards") != NULL);
+    assert_int_equal(kvr_session_meet(s), KVR_ERR_STATE);
+    assert_true(e->status == KVR_ERR_STATE && strstr(e->text, "set_boards") != NULL);
+    assert_int_equal(kvr_session_set_link(s, NULL), KVR_ERR_ARG);
+    assert_int_equal(e->status, KVR_ERR_ARG);
+    assert_int_equal(kvr_session_measure(s, 0), KVR_ERR_ARG);
+    assert_non_null(strstr(e->text, "budget_us"));
+    p.struct_bytes--;
+    assert_int_equal(kvr_session_prompt(s, &p), KVR_ERR_ARG);
+    assert_non_null(strstr(e->text, "struct_bytes"));
+    rig_close(&r);
+    rig_model_close(&model);
+}
+
+static uint32_t blocked;
+
+static kvr_status block(void *user, kvr_fence fence) {
+    (void)user;
+    (void)fence;
+    blocked++;
+    return KVR_OK;
+}
+
+static void let_wait(rig *r, uint32_t board, kvr_config *config, kvr_backend *backend, kvr_link *link) {
+    (void)board, (void)config, (void)link;
+    lazy_backend((lazy *)r->options.user, backend);
+    backend->wait = block;
+}
+
+/* A loop of the application's own has a watchdog to feed. */
+static void idle_never_blocks_in_the_device_and_run_may(void **state) {
+    (void)state;
+    static const int32_t ids[3] = {5, 6, 7};
+    static lazy queue;
+    rig_model model;
+    rig r;
+    kvr_event event;
+    rig_model_make(&model, &RIG_TINY);
+    memset(&queue, 0, sizeof queue);
+    queue.per_done = 1;
+    rig_open(&r, &model, 1, &(rig_options){.change = let_wait, .user = &queue});
+    blocked = 0;
+    assert_int_equal(rig_prompt(&r, ids, 3, 2, 1, NULL), KVR_OK);
+    while (kvr_session_poll(rig_lead(&r), &event) != KVR_END) kvr_session_idle(rig_lead(&r), 100);
+    assert_int_equal(blocked, 0);
+    assert_int_equal(rig_prompt(&r, ids, 3, 2, 1, NULL), KVR_OK);
+    assert_int_equal(kvr_session_run(rig_lead(&r), NULL, NULL), KVR_OK);
+    assert_true(blocked > 0);
+    rig_close(&r);
+    rig_model_close(&model);
+}
+
 static void a_prompt_longer_than_this_boards_chunk_is_refused(void **state) {
     (void)state;
     int32_t ids[20];
@@ -673,6 +743,8 @@ int main(void) {
         cmocka_unit_test(eos_ends_the_answer_unless_ignored),
         cmocka_unit_test(a_context_is_filled_to_its_last_place),
         cmocka_unit_test(a_wrong_prompt_is_refused_and_the_next_one_is_answered),
+        cmocka_unit_test(a_call_that_is_refused_says_why),
+        cmocka_unit_test(idle_never_blocks_in_the_device_and_run_may),
         cmocka_unit_test(a_prompt_longer_than_this_boards_chunk_is_refused),
         cmocka_unit_test(a_prompt_while_one_is_under_way_changes_nothing),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),

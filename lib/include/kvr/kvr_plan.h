@@ -14,11 +14,12 @@ extern "C" {
 
 /* Zero is the default of every field. */
 typedef struct kvr_config {
-    uint32_t struct_bytes;
+    uint32_t struct_bytes;    /* sizeof, or 0; another size (of other headers) is refused. So in every structure that is
+                               * handed in; in those that are given back it is the library's own */
     uint32_t ctx_tokens;      /* prompt + answer; 1..2^20; 0 = the model's training context */
     uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256, in a chain fewer
-                               * where a backend's operators block (kvr_backend.call_products). Costs batch * (ffn*2 +
-                               * model*3) floats */
+                               * where a backend's operators block (kvr_backend.call_products). Costs batch * (model
+                               * + 2 * heads*head + 2 * kv_heads*head + 2 * ffn) floats */
     uint32_t chunk_tokens;    /* most prompt tokens this board computes itself; 0 = ctx_tokens. Costs chunk * model_dim
                                * floats */
     uint32_t kv_dtype;        /* 0 or KVR_DTYPE_F16 = F16; KVR_KV_F32 = F32 (twice the memory) */
@@ -71,9 +72,10 @@ typedef struct kvr_plan {
 } kvr_plan;
 
 /*
- * Arithmetic only: takes nothing, touches no device memory. backend: whose measure() is asked (needs no open).
- * Errors: ARG (a config field out of range), CTX_FULL is never returned here, UNSUPPORTED (no tensors in the file),
- * NOMEM (sizes overflow, or the device can not hold a tensor), TYPE.
+ * Arithmetic only: takes nothing, touches no device memory. backend: whose measure() is asked (needs no open). Works in
+ * the tables of the model: one plan or open at a time per model, and kvr_model_open's memory stays writable.
+ * Errors: ARG (a config field out of range), UNSUPPORTED (no tensors in the file; wire_kv with rows that are no whole
+ * blocks), NOMEM (sizes overflow, or the device can not hold a tensor), TYPE.
  */
 kvr_status kvr_plan_make(const kvr_model *model, const kvr_config *config, const kvr_backend *backend, kvr_plan *out,
                          kvr_error *error);

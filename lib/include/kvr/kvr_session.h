@@ -26,7 +26,8 @@ typedef struct kvr_sampling {
     uint32_t top_k;        /* keep the k likeliest; 0 = all */
     float top_p;           /* keep the likeliest whose sum reaches p, 0..1; 0 = all */
     float min_p;           /* keep those with at least p times the likeliest's probability, 0..1; 0 = all */
-    float repeat_penalty;  /* > 1 makes recent tokens less likely (Keskar 2019); 0 or 1 = off. Applies to greedy too */
+    float repeat_penalty;  /* 0.1..10; > 1 makes recent tokens less likely (Keskar 2019); 0 or 1 = off. Applies to
+                            * greedy too */
     uint32_t repeat_last_tokens; /* how many recent tokens it looks at; 0 = 64 */
     uint64_t seed;         /* same seed, same text */
 } kvr_sampling;
@@ -126,7 +127,8 @@ const kvr_plan *kvr_session_get_plan(const kvr_session *session);
 
 /* --- chain --------------------------------------------------------------------------------------------------- */
 
-/* Gives the session its link (copied). Needed before set_boards and serve. */
+/* Gives the session its link (copied). Needed before set_boards and serve. ARG: the session was planned for one board
+ * (kvr_config.max_boards below 2). */
 kvr_status kvr_session_set_link(kvr_session *session, const kvr_link *link);
 /* Lead: where the helpers listen, rank 0 first, and the address at which they reach this board's inbox.
  * Addresses are copied. Checks nothing yet; the boards are met at the next prompt. A board that was lost is asked again
@@ -168,7 +170,8 @@ kvr_status kvr_session_poll(kvr_session *session, kvr_event *out);
 /* Loop over poll until the end, sleeping while it waits. callback may be NULL; non-zero stops. May block. */
 typedef int (*kvr_event_fn)(void *user, const kvr_event *event);
 kvr_status kvr_session_run(kvr_session *session, kvr_event_fn callback, void *user);
-/* Sleeps until poll may have something to do, at most max_us: for loops of the application's own. */
+/* Sleeps until poll may have something to do, at most max_us (and what the port's sleep or the link's wait may be late
+ * by): for loops of the application's own. */
 void kvr_session_idle(kvr_session *session, uint64_t max_us);
 /* Ends the question under way, or a helper's service; other boards are told. Poll until KVR_END (or the failure) before
  * the next prompt: the device may still be writing. */
@@ -179,7 +182,8 @@ kvr_status kvr_session_dismiss(kvr_session *session);
 /* Logits after the last LOGITS or TOKEN event, [n_vocab] floats, valid until the next poll. */
 const float *kvr_session_logits(const kvr_session *session);
 void kvr_session_get_stats(const kvr_session *session, kvr_stats *out);
-/* The first failure of the last call or job; status KVR_OK when there was none. Never NULL. */
+/* The first failure of the last question, meeting, measurement or job, or of a call after it that was refused; status
+ * KVR_OK when there was none. A call that is refused because something is under way changes nothing here. Never NULL. */
 const kvr_error *kvr_session_get_error(const kvr_session *session);
 /* Why the last board was left out (KVR_EVENT_BOARD_LOST); status KVR_OK when none was. Never NULL. */
 const kvr_error *kvr_session_get_loss(const kvr_session *session);

@@ -21,7 +21,7 @@ extern "C" {
     X(KVR_ERR_ARG,          -1, "an argument is out of its range") \
     X(KVR_ERR_NOMEM,        -2, "a memory region is smaller than planned") \
     X(KVR_ERR_IO,           -3, "the operating system refused a file or a call") \
-    X(KVR_ERR_MAGIC,        -4, "not a GGUF file") \
+    X(KVR_ERR_MAGIC,        -4, "another kind of file") \
     X(KVR_ERR_VERSION,      -5, "a file version that is not supported") \
     X(KVR_ERR_TRUNCATED,    -6, "the file ends before its contents do") \
     X(KVR_ERR_CORRUPT,      -7, "the file contradicts itself") \
