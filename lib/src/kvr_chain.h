@@ -76,6 +76,8 @@ typedef struct kvri_chain {
     kvri_kept_cut kept;                /* lead */
     kvri_contact contact;              /* lead: first contact */
     kvri_probed probed;                /* helper: what a lead's probe still wants */
+    uint32_t hello_rank;               /* helper: the number that the lead's HELLO gave it, by which it answers HELLO and
+                                        * PROBE; in a job it speaks under the job's rank */
     uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left
                                         * out */
     uint64_t gathered_us;              /* lead: when all that are waited for had answered; 0 = not yet */
@@ -87,7 +89,8 @@ typedef struct kvri_chain {
     uint32_t traced;         /* helper: the lead wants the spans of this job */
     uint32_t spans_sent;     /* helper: so many */
     kvri_report report;      /* helper: last failure, until it is sent */
-    kvri_frame held;         /* helper: a JOB that lies in the receive buffer until the one before is drained */
+    kvri_frame held;         /* helper: a JOB that lies in the receive buffer until the one before is drained; its epoch
+                              * and rank are in force, for signs of life */
     int holds;
     int holds_kv;            /* helper: the same of a KV frame, until its layer has a place in the window */
     /* helper: what to tell a lead that was turned away, until its link takes it; a later one replaces it */

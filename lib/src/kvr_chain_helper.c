@@ -45,7 +45,7 @@ static kvr_status send_hello(kvr_session *s) {
     uint8_t bytes[SMALL_FRAME];
     kvri_hello hello = kvri_chain_hello(s);
     hello.speed = s->speed;
-    return kvri_chain_send(s, KVRI_SLOT_LEAD, KVRI_FRAME_HELLO, s->chain.handover.rank, bytes,
+    return kvri_chain_send(s, KVRI_SLOT_LEAD, KVRI_FRAME_HELLO, s->chain.hello_rank, bytes,
                            kvri_hello_put(&hello, bytes + KVRI_FRAME_HEADER));
 }
 
@@ -95,7 +95,7 @@ static void send_pending(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvri_peer *lead = lead_of(s);
     send_refusal(s);
-    if (has_job(s) && now_us - lead->beat_us >= kvri_chain_beat_us(s)) {
+    if ((has_job(s) || c->holds) && now_us - lead->beat_us >= kvri_chain_beat_us(s)) {
         lead->pending |= KVRI_SEND_ALIVE;
         lead->beat_us = now_us;
     }
@@ -167,7 +167,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint64_t now_us)
     const kvri_hello ours = kvri_chain_hello(s);
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &hello));
     if (f->rank >= KVR_MAX_BOARDS - 1) return KVR_ERR_FRAME;
-    if (c->state != KVRI_CHAIN_IDLE && f->session != c->session) {
+    if (has_job(s) && f->session != c->session) {
         refuse(s, f->session, f->epoch, f->rank, hello.address, KVR_ERR_PEER_BUSY);
         return KVR_OK;
     }
@@ -182,7 +182,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint64_t now_us)
         lead_of(s)->pending = 0; /* what was due to another lead */
     }
     c->session = f->session;
-    if (!has_job(s)) c->handover.rank = f->rank; /* a job under way keeps the rank it began with */
+    c->hello_rank = f->rank;
     lead_of(s)->met = 1;
     lead_of(s)->pending |= KVRI_SEND_HELLO;
     lead_of(s)->seen_us = now_us;
@@ -219,19 +219,9 @@ static kvr_status read_job(kvr_session *s, const kvri_frame *f, kvri_job *job) {
     return KVR_OK;
 }
 
-static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
+static kvr_status begin_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     kvri_job job;
-    if (f->epoch <= c->epoch) return KVR_ERR_FRAME;
-    if (has_job(s)) {
-        /* The lead has what it wanted of the job under way, or gave it up: only this board has not noticed yet. */
-        drop_job(s);
-        c->held = *f;
-        c->holds = 1;
-        return KVR_OK;
-    }
-    c->epoch = f->epoch;
-    lead_of(s)->pending &= (uint32_t)KVRI_SEND_HELLO; /* a report about an older job must not go out as this one's */
     memset(&s->error, 0, sizeof s->error);
     kvr_status status = read_job(s, f, &job);
     if (status == KVR_OK) status = c->link.connect(c->link.user, KVRI_SLOT_NEXT, job.next);
@@ -254,6 +244,22 @@ static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
     s->forward.steps = 0;
     enter(s, KVRI_CHAIN_READY, now_us);
     lead_of(s)->pending |= KVRI_SEND_READY;
+    return KVR_OK;
+}
+
+static kvr_status on_job(kvr_session *s, const kvri_frame *f, uint64_t now_us) {
+    kvri_chain *c = &s->chain;
+    kvri_job job;
+    if (f->epoch <= c->epoch) return KVR_ERR_FRAME;
+    /* The lead has what it wanted of a job under way, or gave it up: only this board has not noticed yet. */
+    drop_job(s);
+    c->epoch = f->epoch;
+    lead_of(s)->pending &= (uint32_t)KVRI_SEND_HELLO; /* a report about an older job must not go out as this one's */
+    if (c->state != KVRI_CHAIN_DRAIN) return begin_job(s, f, now_us);
+    KVRI_TRY(kvri_job_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &job));
+    c->handover.rank = job.rank;
+    c->held = *f;
+    c->holds = 1;
     return KVR_OK;
 }
 
@@ -320,13 +326,14 @@ static kvr_status receive(kvr_session *s, uint64_t now_us) {
             fail_work(s, status, "taking keys and values, or passing them on, failed");
         result = s->chain.holds_kv ? KVR_AGAIN : KVR_OK;
     }
-    for (uint32_t i = 0; i < FRAMES_PER_POLL && !s->chain.holds_kv && s->chain.state != KVRI_CHAIN_DRAIN; i++) {
+    for (uint32_t i = 0; i < FRAMES_PER_POLL && !s->chain.holds_kv && !s->chain.holds; i++) {
         kvri_frame f;
         size_t n;
         kvr_status status = kvri_chain_receive(s, &f, &n);
         if (status == KVR_AGAIN) break;
         if (status < 0 && status != KVR_ERR_FRAME && status != KVR_ERR_PEER_WIRE) {
-            if (!has_job(s)) return status; /* the link itself is broken */
+            if (s->chain.state == KVRI_CHAIN_DRAIN) break; /* told once the device is at rest */
+            if (!has_job(s)) return status;                /* the link itself is broken */
             fail_job(s, status, "the link failed while receiving");
         }
         result = KVR_OK;
@@ -388,7 +395,9 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         return KVR_OK;
     }
     const int moved = stepped == KVR_OK || pumped == KVR_OK || released > 0;
-    if (moved && c->holds_kv) lead_of(s)->seen_us = now_us; /* its signs of life lie unread behind the held frame */
+    /* the lead's signs of life lie unread behind a held frame while this board's device works */
+    const int works = kvri_forward_fence(&s->forward) != 0 || kvri_handover_reading(h);
+    if (c->holds_kv && (moved || works)) lead_of(s)->seen_us = now_us;
     return moved ? KVR_OK : KVR_AGAIN;
 }
 
@@ -405,7 +414,7 @@ kvr_status kvri_helper_poll(kvr_session *s, uint64_t now_us) {
     if (c->state == KVRI_CHAIN_DRAIN && drained(s)) {
         c->state = KVRI_CHAIN_IDLE;
         result = KVR_OK;
-        if (c->holds) on_job(s, &c->held, now_us);
+        if (c->holds) begin_job(s, &c->held, now_us);
         c->holds = 0;
     }
     send_pending(s, now_us);

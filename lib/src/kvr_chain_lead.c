@@ -11,6 +11,7 @@
 #define FRAMES_PER_POLL 16u
 #define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
 #define LEAST_PROBE_US 1000u
+#define MOST_EPOCHS_AHEAD (UINT32_C(1) << 20) /* of a board's jobs to ours; more is a lie, and the numbers would run out */
 
 static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text,
                                const char *detail) {
@@ -177,12 +178,14 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     p->absent = 0; /* whatever it answers to: it lives, and is waited for the next time */
     if (c->state != KVRI_CHAIN_HELLO) return was_absent ? KVR_OK : KVR_ERR_FRAME; /* of an older question */
     if (p->out || board >= c->n_asked) return KVR_OK;
-    const kvri_speed before = p->hello.speed;
+    if (f->epoch >= c->epoch && f->epoch - c->epoch > MOST_EPOCHS_AHEAD) return KVR_ERR_FRAME;
+    const kvri_hello before = p->hello;
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
-    if (!kvri_speed_equal(&before, &p->hello.speed)) {
-        memset(&p->promise, 0, sizeof p->promise);
+    const int same_speed = kvri_speed_equal(&before.speed, &p->hello.speed);
+    if (!same_speed) memset(&p->promise, 0, sizeof p->promise);
+    if (!same_speed || before.ctx_tokens != p->hello.ctx_tokens || before.chunk_tokens != p->hello.chunk_tokens ||
+        before.max_boards != p->hello.max_boards)
         kvri_balance_changed(s);
-    }
     switch ((int)kvri_chain_compare(&ours, &p->hello)) {
     case KVR_ERR_PEER_MODEL:
         return board_failed(s, board, KVR_ERR_PEER_MODEL, same_model, address_of(s, board));
@@ -194,7 +197,7 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     p->missed = 0;
     /* A board takes only jobs of a higher number than its last. It knows a higher one than we do when this lead was
      * restarted at the same uptime, as boards without a clock of their own may be. */
-    if (f->epoch >= c->epoch && f->epoch != UINT32_MAX) c->epoch = c->handover.epoch = f->epoch + 1;
+    if (f->epoch >= c->epoch) c->epoch = c->handover.epoch = f->epoch + 1;
     return KVR_OK;
 }
 
@@ -241,6 +244,7 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint64_t now_us
     /* what is left of an older job, or the second refusal of an older question */
     if (refused ? f->epoch < s->chain.hello_epoch : f->epoch != s->chain.epoch) return KVR_ERR_FRAME;
     if (refused && p->out) return KVR_OK;
+    if (!refused && s->chain.state == KVRI_CHAIN_HELLO) return KVR_ERR_FRAME; /* it has no job yet to tell of */
     p->seen_us = now_us;
     sample_clock(p, &report, f->clock_us, now_us);
     if (report.progress != p->progress) s->chain.moved_us = now_us;
@@ -270,13 +274,15 @@ static uint64_t our_time(const kvr_session *s, uint32_t rank, uint64_t their_us)
     return rank < s->chain.n_used ? their_us - (uint64_t)kvri_lead_peer(s, rank)->offset_us : their_us;
 }
 
-static void place_span(const kvr_session *s, kvr_span *span) {
+static void place_span(kvr_session *s, kvr_span *span) {
     /* rank 0's is the lead, in a ring */
     const uint32_t before = (span->rank > 0 ? span->rank : s->chain.n_used + 1) - 1;
     const uint32_t sender = span->kind == KVR_SPAN_TRANSFER ? before : span->rank;
     span->from_us = our_time(s, sender, span->from_us);
     span->to_us = our_time(s, span->rank, span->to_us);
-    if (span->to_us < span->from_us) span->from_us = span->to_us; /* clocks are not that exact */
+    /* clocks are not that exact, and what a board says may be anything */
+    span->to_us = kvri_min(span->to_us, kvri_session_now(s));
+    span->from_us = kvri_min(span->from_us, span->to_us);
 }
 
 /* In order and each once, as the link promises, or the board's timeline stays incomplete. */
@@ -414,12 +420,15 @@ static kvr_status check_limits(kvr_session *s) {
 static kvr_status check_boards(kvr_session *s, uint64_t now_us) {
     kvri_chain *c = &s->chain;
     const uint64_t limit = (uint64_t)s->plan.peer_timeout_ms * 1000u;
+    const uint64_t stall = (uint64_t)s->plan.stall_timeout_ms * 1000u;
     kvr_status result = KVR_OK;
     for (uint32_t r = 0; r < c->n_used; r++) {
         kvri_peer *p = peer_of(s, r);
         const int runs = c->state == KVRI_CHAIN_RUN;
         const uint32_t answered = runs ? p->done : c->state == KVRI_CHAIN_JOB ? p->ready : p->met | p->absent;
-        if (answered || now_us - (c->state == KVRI_CHAIN_JOB ? c->since_us : p->seen_us) <= limit) continue;
+        /* a board that is not ready may say that it lives: its device still works on what it was taken off */
+        const int stalls = c->state == KVRI_CHAIN_JOB && now_us - c->since_us > stall;
+        if (answered || (now_us - p->seen_us <= limit && !stalls)) continue;
         const uint32_t board = c->board_at[r];
         result = runs ? board_failed(s, board, KVR_ERR_PEER_LOST,
                                      "no sign of life within the timeout from the board at", address_of(s, board))
@@ -505,6 +514,7 @@ static kvr_status form(kvr_session *s) {
         is_cut = kvri_balance_cut(s, c->board_at, n, c->is_planned ? NULL : c->share, sizes);
     if (is_cut) kvri_balance_forgive(s, c->board_at, n, sizes);
     c->n_used = n = is_cut ? take_cut(s, n, sizes) : n;
+    c->handover.next_slot = n > 0 ? c->board_at[0] : 0; /* of a ring */
     if (!is_cut && n == c->n_asked) memcpy(sizes, c->share, (n + 1) * sizeof *sizes); /* as asked for, or even */
     else if (!is_cut && kvri_partition_share(s->n_prompt, weights, limits, n + 1, sizes) != KVR_OK)
         return kvri_fail_n(

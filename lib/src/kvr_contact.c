@@ -189,7 +189,7 @@ kvr_status kvri_contact_on_probe(kvr_session *s, const kvri_frame *f) {
     kvri_chain *c = &s->chain;
     kvri_probe probe;
     KVRI_TRY(kvri_probe_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &probe));
-    if (c->state != KVRI_CHAIN_IDLE || f->count == 0 || f->count > KVRI_PROBE_FRAMES ||
+    if ((c->state != KVRI_CHAIN_IDLE && c->state != KVRI_CHAIN_DRAIN) || f->count == 0 || f->count > KVRI_PROBE_FRAMES ||
         probe.answer_bytes > s->plan.frame_bytes - KVRI_FRAME_HEADER)
         return KVR_ERR_FRAME;
     c->probed.probe = f->first;
@@ -199,10 +199,11 @@ kvr_status kvri_contact_on_probe(kvr_session *s, const kvri_frame *f) {
     return KVR_OK;
 }
 
-/* No job is under way, so a transmit buffer is free. */
+/* No job is under way, so a transmit buffer is free, or soon will be. */
 kvr_status kvri_contact_send_probed(kvr_session *s) {
     kvri_chain *c = &s->chain;
     uint8_t *bytes = s->parts.tx[0];
+    if (c->state == KVRI_CHAIN_DRAIN) return KVR_AGAIN;
     if (c->state != KVRI_CHAIN_IDLE) return KVR_OK; /* a job came instead: the lead no longer asks */
     memset(bytes + KVRI_FRAME_HEADER, 0, c->probed.bytes);
     for (; c->probed.left > 0; c->probed.left--) {
@@ -211,7 +212,7 @@ kvr_status kvri_contact_send_probed(kvr_session *s) {
         f.kind = KVRI_FRAME_PROBE;
         f.session = c->session;
         f.epoch = c->epoch;
-        f.rank = c->handover.rank;
+        f.rank = c->hello_rank;
         f.first = c->probed.probe;
         f.count = c->probed.left;
         f.payload_bytes = c->probed.bytes;

@@ -184,6 +184,38 @@ static void a_board_that_was_turned_away_gets_in_once_it_is_in_the_list(void **s
     expect_text(late, 0, &r->boards[1], "now I am known");
 }
 
+static kvr_status raise_plain(board *b, const char *listen) {
+    const kvr_zmq_config config = {
+        .struct_bytes = sizeof config, .max_peers = PEERS, .listen = listen, .frame_bytes = FRAME_BYTES};
+    const kvr_status status = kvr_zmq_open(b->mem, sizeof b->mem, &config, &b->zmq, NULL);
+    return status == KVR_OK ? kvr_zmq_link(b->zmq, &b->link) : status;
+}
+
+/* libzmq gives a connection up for good when one end wants keys and the other has none. */
+static void a_board_that_first_ran_with_a_key_is_found_once_it_has_none(void **state) {
+    rig *const r = *state;
+    board *const lead = &r->boards[0], *const helper = &r->boards[1];
+    char place[KVR_ADDRESS_CAP], got[FRAME_BYTES];
+    size_t n = 0;
+    snprintf(place, sizeof place, "%s", helper->endpoint);
+    *strchr(place, '@') = 0;
+    kvr_zmq_close(lead->zmq);
+    assert_int_equal(raise_plain(lead, "tcp://127.0.0.1:*"), KVR_OK);
+    assert_int_equal(lead->link.connect(lead->link.user, 0, place), KVR_OK);
+    wait_for(helper, offsetof(kvr_zmq_stats, no_handshake));
+    kvr_zmq_close(helper->zmq);
+    assert_int_equal(raise_plain(helper, place), KVR_OK);
+    kvr_status status = KVR_AGAIN;
+    for (int step = 0; step < STEPS && status == KVR_AGAIN; step++) { /* as a lead does with every question */
+        assert_int_equal(lead->link.connect(lead->link.user, 0, place), KVR_OK);
+        assert_true(lead->link.send(lead->link.user, 0, "hello", 5) >= 0);
+        helper->link.wait(helper->link.user, WAIT_US);
+        status = helper->link.recv(helper->link.user, got, sizeof got, &n);
+    }
+    assert_int_equal(status, KVR_OK);
+    assert_true(n == 5 && stats_of(lead).refused_us == 0); /* that would be a sentence about keys */
+}
+
 /* A stranger that sends as soon as it can, over raw sockets. key: what it takes for the board's public key, or NULL. */
 static void knock(const board *at, const uint8_t *server_key, const uint8_t *secret) {
     char plain[KVR_ADDRESS_CAP];
@@ -356,6 +388,7 @@ int main(void) {
         T(the_endpoint_tells_the_key_and_the_own_address_keeps_it),
         T(a_key_that_is_not_in_the_list_is_turned_away_and_both_know),
         T(a_board_that_was_turned_away_gets_in_once_it_is_in_the_list),
+        T(a_board_that_first_ran_with_a_key_is_found_once_it_has_none),
         T(a_stranger_without_a_key_is_turned_away),
         T(who_takes_the_board_for_another_is_turned_away),
         T(a_board_with_another_key_than_expected_gets_no_frame),

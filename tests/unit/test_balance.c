@@ -501,6 +501,41 @@ static void a_board_that_is_left_out_is_forgiven_in_time(void **state) {
     close_scene(&s);
 }
 
+static uint32_t helpers_chunk;
+
+static void put_in_front_with_chunk(rig *r, uint32_t board, kvr_config *config, kvr_backend *backend, kvr_link *link) {
+    if (board == 0) config->chunk_tokens = helpers_chunk;
+    put_in_front(r, board, config, backend, link);
+}
+
+/* The cut that was kept does not fit it any more. */
+static void a_board_that_comes_back_with_less_room_gets_less(void **state) {
+    (void)state;
+    static const double even[] = {1, 1};
+    scene s;
+    uint32_t sizes[MOST_BOARDS];
+    helpers_chunk = 0;
+    open_scene(&s, 2, even);
+    s.r.options.change = put_in_front_with_chunk;
+    measure_all(&s);
+    meet(&s);
+    assert_int_equal(ask(&s, sizes), 2);
+    assert_true(sizes[0] > N / 4);
+    const kvri_path_seen path = rig_lead(&s.r)->chain.peers[0].path;
+    kvr_board_profile profile;
+    assert_int_equal(kvr_session_get_profile(s.r.boards[0].session, &profile), KVR_OK);
+    helpers_chunk = N / 8;
+    rig_board_close(&s.r, 0);
+    rig_board_open(&s.r, 0);
+    assert_int_equal(kvr_session_set_profile(s.r.boards[0].session, &profile), KVR_OK);
+    assert_int_equal(kvr_session_serve(s.r.boards[0].session), KVR_OK);
+    for (int question = 0; question < 3; question++) {
+        rig_lead(&s.r)->chain.peers[0].path = path;
+        ask(&s, sizes); /* and none fails for want of room */
+    }
+    close_scene(&s);
+}
+
 static void a_lost_board_is_planned_around(void **state) {
     (void)state;
     static const double speeds[] = {0.5, 1, 1};
@@ -536,6 +571,7 @@ int main(void) {
         cmocka_unit_test(a_board_that_becomes_slow_loses_tokens_and_gets_them_back),
         cmocka_unit_test(noise_moves_no_tokens),
         cmocka_unit_test(a_board_that_is_left_out_is_forgiven_in_time),
+        cmocka_unit_test(a_board_that_comes_back_with_less_room_gets_less),
         cmocka_unit_test(a_lost_board_is_planned_around),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

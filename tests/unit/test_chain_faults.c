@@ -572,6 +572,121 @@ static void a_liar_who_knows_the_session_crashes_nobody_and_hangs_nobody(void **
     fixture_close(&f);
 }
 
+/* --- a board that lies about itself --------------------------------------------------------------------------- */
+
+typedef enum fib { FIB_WORKS_BEFORE_HELLO, FIB_EPOCH, FIB_SPAN } fib;
+
+static struct {
+    kvr_link link;
+    fib what;
+    uint32_t progress;
+    int told;
+} fibber;
+
+static void fib_send(rig *r, kvri_frame *f, uint8_t *bytes) {
+    f->session = rig_lead(r)->chain.session;
+    f->clock_us = r->now_us;
+    kvri_frame_seal(f, bytes);
+    fibber.link.send(fibber.link.user, 0, bytes, (size_t)KVRI_FRAME_HEADER + f->payload_bytes);
+}
+
+/* In the place of board 0, which is dead; FIB_SPAN beside it. */
+static void tell_fibs(rig *r) {
+    static uint8_t inbox[70000];
+    const kvri_chain *c = &rig_lead(r)->chain;
+    uint8_t bytes[1024], *payload = bytes + KVRI_FRAME_HEADER;
+    kvri_frame f, heard;
+    size_t n;
+    memset(&f, 0, sizeof f);
+    f.epoch = c->epoch;
+    if (fibber.what == FIB_SPAN) {
+        const kvri_spans head = {1, 0};
+        const kvr_span span = {.from_us = 5, .to_us = UINT64_MAX - 5, .kind = KVR_SPAN_COMPUTE};
+        if (c->state != KVRI_CHAIN_RUN || fibber.told++ != 0) return;
+        f.kind = KVRI_FRAME_SPANS;
+        f.count = 1;
+        f.payload_bytes = kvri_spans_put(&head, &span, 1, payload);
+        fib_send(r, &f, bytes);
+        return;
+    }
+    while (fibber.link.recv(fibber.link.user, inbox, sizeof inbox, &n) == KVR_OK) {
+        if (kvri_frame_open(inbox, n, &heard) != KVR_OK || heard.kind != KVRI_FRAME_HELLO) continue;
+        if (fibber.what != FIB_EPOCH) continue;
+        const kvri_hello hello = kvri_chain_hello(rig_lead(r));
+        f.kind = KVRI_FRAME_HELLO;
+        f.epoch = UINT32_MAX - 1;
+        f.payload_bytes = kvri_hello_put(&hello, payload);
+        fib_send(r, &f, bytes);
+    }
+    if (fibber.what != FIB_WORKS_BEFORE_HELLO || r->polls % 8 != 0) return;
+    kvri_report report;
+    memset(&report, 0, sizeof report);
+    report.stage = KVRI_STAGE_WORKING;
+    report.progress = fibber.progress++;
+    f.kind = KVRI_FRAME_STATUS;
+    f.payload_bytes = kvri_report_put(&report, payload);
+    fib_send(r, &f, bytes);
+}
+
+static void a_board_that_lies_about_itself_costs_one_timeout_and_is_forgotten(void **state) {
+    (void)state;
+    fixture f;
+    fixture_open(&f);
+    for (int what = FIB_WORKS_BEFORE_HELLO; what <= FIB_EPOCH; what++) {
+        rig r;
+        rig_answer a;
+        char address[KVR_ADDRESS_CAP];
+        const rig_options o = {.go_on = 1, .cap_frames = 40};
+        rig_open(&r, &f.model, 3, &o);
+        memset(&fibber, 0, sizeof fibber);
+        fibber.what = (fib)what;
+        assert_int_equal(kvr_loop_link(r.loop, 0, &fibber.link), KVR_OK);
+        assert_int_equal(fibber.link.connect(fibber.link.user, 0, rig_address(address, 2)), KVR_OK);
+        r.boards[0].dead = 1;
+        r.before_turn = tell_fibs;
+        for (int question = 0; question < 3; question++) {
+            ask(&f, &r, 3, &a);
+            assert_int_equal(a.status, KVR_OK);
+            assert_true(rig_same(&f.model, &a, &f.truth));
+            assert_true((a.lost & ~1ull) == 0 && a.stats.n_boards == 2);
+            assert_true(a.took_us < (question == 0 ? LIMIT_US + LIMIT_US / 4 : LIMIT_US / 2));
+            rig_answer_free(&a);
+            r.before_turn = NULL;
+        }
+        rig_close(&r);
+    }
+    fixture_close(&f);
+}
+
+/* Who draws a timeline counts from its beginning to its end. */
+static void no_span_ends_in_the_future(void **state) {
+    (void)state;
+    static kvr_span spans[400];
+    fixture f;
+    rig r;
+    rig_answer a;
+    char address[KVR_ADDRESS_CAP];
+    uint64_t start_us;
+    const rig_options o = {.cap_frames = 40, .spare_inboxes = 1};
+    fixture_open(&f);
+    rig_open(&r, &f.model, 3, &o);
+    memset(&fibber, 0, sizeof fibber);
+    fibber.what = FIB_SPAN;
+    assert_int_equal(kvr_loop_link(r.loop, 3, &fibber.link), KVR_OK);
+    assert_int_equal(fibber.link.connect(fibber.link.user, 0, rig_address(address, 2)), KVR_OK);
+    assert_int_equal(kvr_session_set_trace(rig_lead(&r), spans, 400), KVR_OK);
+    r.before_turn = tell_fibs;
+    ask(&f, &r, 3, &a);
+    assert_int_equal(a.status, KVR_OK);
+    const uint32_t n = kvr_session_get_trace(rig_lead(&r), &start_us);
+    assert_true(fibber.told > 0 && n > 0);
+    for (uint32_t i = 0; i < n; i++)
+        assert_true(spans[i].from_us <= spans[i].to_us && spans[i].to_us <= r.now_us);
+    rig_answer_free(&a);
+    rig_close(&r);
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_hostile_link_never_makes_a_wrong_text_or_a_hang),
@@ -583,6 +698,8 @@ int main(void) {
         cmocka_unit_test(a_link_call_that_fails_on_any_board_is_named),
         cmocka_unit_test(a_stranger_who_lies_to_all_boards_spoils_no_text),
         cmocka_unit_test(a_liar_who_knows_the_session_crashes_nobody_and_hangs_nobody),
+        cmocka_unit_test(a_board_that_lies_about_itself_costs_one_timeout_and_is_forgotten),
+        cmocka_unit_test(no_span_ends_in_the_future),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,9 +20,10 @@
 
 typedef struct slot {
     void *push;   /* NULL: not connected */
-    void *events; /* its failed handshakes; NULL without keys */
+    void *events; /* its failed handshakes */
     int full;     /* the last send said AGAIN */
-    int refused;  /* the board there turned us away: libzmq does not try again by itself */
+    int refused;  /* the handshake failed, for keys or for another reason: libzmq does not try again by itself */
+    int told;     /* it was for keys, and counted */
     char address[KVR_ADDRESS_CAP];
 } slot;
 
@@ -155,8 +156,11 @@ static void close_slot(slot *s) {
 
 /* A board that turns us away says so once; libzmq then gives the connection up for good. */
 static void look_for_refusal(kvr_zmq *z, slot *s) {
-    while (s->events != NULL && kvri_zmq_monitor_next(s->events) != 0) {
-        if (!s->refused) z->refused_us++;
+    for (int event; s->events != NULL && (event = kvri_zmq_monitor_next(s->events)) != 0;) {
+        if (!s->told && event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
+            z->refused_us++;
+            s->told = 1;
+        }
         s->refused = 1;
     }
 }
@@ -166,7 +170,7 @@ static kvr_status open_slot(kvr_zmq *z, slot *s, const kvri_zmq_address *a) {
     if (push == NULL) return link_failed(z);
     void *events = NULL;
     int done = apply_settings(push, &z->config, a->is_v6) && apply_keys(push, z, a->key);
-    if (done && z->has_key) {
+    if (done) {
         char name[] = "inproc://kvr.slot.00000000";
         for (uint32_t i = 0, n = z->monitors++; i < 8; i++, n >>= 4) name[18 + i] = (char)('a' + (n & 15u));
         events = kvri_zmq_monitor_open(z->context, push, name,
@@ -182,7 +186,7 @@ static kvr_status open_slot(kvr_zmq *z, slot *s, const kvri_zmq_address *a) {
     close_slot(s);
     s->push = push;
     s->events = events;
-    s->full = s->refused = 0;
+    s->full = s->refused = s->told = 0;
     return KVR_OK;
 }
 
@@ -343,12 +347,13 @@ kvr_status kvr_zmq_open(void *mem, size_t mem_bytes, const kvr_zmq_config *confi
     }
     const size_t need = kvr_zmq_bytes(c.max_peers);
     if (mem_bytes < need) {
-        const kvr_status status = fail(error, KVR_ERR_NOMEM, "memory is smaller than kvr_zmq_bytes says", 0, NULL);
-        if (error != NULL && error->wanted == 0 && error->had == 0) {
+        const int is_first = error != NULL && error->status == KVR_OK;
+        fail(error, KVR_ERR_NOMEM, "memory is smaller than kvr_zmq_bytes says", 0, NULL);
+        if (is_first) {
             error->wanted = need;
             error->had = mem_bytes;
         }
-        return status;
+        return KVR_ERR_NOMEM;
     }
     int major = 0, minor = 0, patch = 0;
     zmq_version(&major, &minor, &patch);
@@ -421,6 +426,8 @@ void kvr_zmq_get_stats(kvr_zmq *z, kvr_zmq_stats *out) {
     s.no_handshake = z->guard.no_handshake;
     s.refused_frames = z->refused_frames;
     s.refused_us = z->refused_us;
+    for (uint32_t peer = 0; peer < z->config.max_peers && peer < 64; peer++)
+        s.refusing |= (uint64_t)(z->slots[peer].told != 0) << peer;
     memcpy(s.last_unknown, z->guard.last_unknown, sizeof s.last_unknown);
     memcpy(out, &s, s.struct_bytes);
 }

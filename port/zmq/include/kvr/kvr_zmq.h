@@ -55,6 +55,7 @@ typedef struct kvr_zmq_stats {
     uint64_t refused_frames; /* in several parts, or longer than recv's buffer */
     uint64_t refused_us;     /* boards that turned this one away: its key is not in their list */
     char last_unknown[KVR_ZMQ_PLACE_CAP]; /* where the last unknown key came from; "" = none */
+    uint64_t refusing;       /* bit per peer (below 64): its board turned this one away when it was last connected to */
 } kvr_zmq_stats;
 
 /* Memory for an object with so many slots; 0 when max_peers is out of range. */
@@ -103,7 +104,8 @@ int kvr_zmq_native(const kvr_zmq *zmq);
  */
 kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpoint, char *out, size_t cap);
 
-/* 1: an address to listen at or to connect to that cannot leave this machine (127.x.x.x, [::1], localhost). */
+/* 1: an address to listen at or to connect to that cannot leave this machine (127.x.x.x, [::1]; to connect to,
+ * localhost). */
 int kvr_zmq_is_loopback(const char *address);
 
 #ifdef __cplusplus
