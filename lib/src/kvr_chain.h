@@ -76,8 +76,8 @@ typedef struct kvri_chain {
     kvri_kept_cut kept;                /* lead */
     kvri_contact contact;              /* lead: first contact */
     kvri_probed probed;                /* helper: what a lead's probe still wants */
-    uint32_t hello_rank;               /* helper: the number that the lead's HELLO gave it, by which it answers HELLO and
-                                        * PROBE; in a job it speaks under the job's rank */
+    uint32_t hello_rank;               /* helper: the number that the lead's HELLO gave it, by which it answers HELLO
+                                        * and PROBE; of a job it speaks under the job's rank */
     uint64_t lost_news, back_news;     /* lead: bit per board, until poll has told it; KVRI_NEWS_ALL: all are left
                                         * out */
     uint64_t gathered_us;              /* lead: when all that are waited for had answered; 0 = not yet */

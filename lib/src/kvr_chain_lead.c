@@ -11,7 +11,7 @@
 #define FRAMES_PER_POLL 16u
 #define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
 #define LEAST_PROBE_US 1000u
-#define MOST_EPOCHS_AHEAD (UINT32_C(1) << 20) /* of a board's jobs to ours; more is a lie, and the numbers would run out */
+#define MOST_EPOCHS_AHEAD (UINT32_C(1) << 20) /* of a board's jobs; more is a lie, and the numbers would run out */
 
 static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text,
                                const char *detail) {

@@ -189,7 +189,8 @@ kvr_status kvri_contact_on_probe(kvr_session *s, const kvri_frame *f) {
     kvri_chain *c = &s->chain;
     kvri_probe probe;
     KVRI_TRY(kvri_probe_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &probe));
-    if ((c->state != KVRI_CHAIN_IDLE && c->state != KVRI_CHAIN_DRAIN) || f->count == 0 || f->count > KVRI_PROBE_FRAMES ||
+    const int at_rest = c->state == KVRI_CHAIN_IDLE || c->state == KVRI_CHAIN_DRAIN; /* or soon will be */
+    if (!at_rest || f->count == 0 || f->count > KVRI_PROBE_FRAMES ||
         probe.answer_bytes > s->plan.frame_bytes - KVRI_FRAME_HEADER)
         return KVR_ERR_FRAME;
     c->probed.probe = f->first;

@@ -1,6 +1,6 @@
 /*
  * kvr_layer.h - internal: one transformer layer over a micro-batch, in the two halves between which keys and values
- * travel (runahead.md, section 2). A single board is a chain of one with no links.
+ * travel (../README.md, "How a chunk is computed"). A single board is a chain of one with no links.
  */
 #ifndef KVR_LAYER_H
 #define KVR_LAYER_H

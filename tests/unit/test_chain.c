@@ -236,7 +236,7 @@ static void the_links_carry_exactly_the_keys_and_values_of_all_prefixes(void **s
     assert_int_equal(a.stats.frames_in, L * pieces);
     assert_int_equal(a.stats.bytes_in, L * (2 * prefix * row + pieces * 64));
     assert_int_equal(a.stats.frames_out, 0);
-    assert_int_equal(entries, 2 * (9 + 23 + 26)); /* 2 * sum of s_i: runahead.md, section 1 */
+    assert_int_equal(entries, 2 * (9 + 23 + 26)); /* 2 * sum of s_i: KV-Runahead, section 3 */
     assert_true(frames > 0);
     rig_answer_free(&a);
     rig_close(&r);

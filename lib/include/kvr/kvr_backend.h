@@ -6,7 +6,7 @@
  * its index in that list. One backend object serves one session. Every operator enqueues and returns
  * at once (or computes at once: allowed, only slower to poll); operators take effect in call order.
  *
- * Two rules that every implementation keeps (architecture.md, invariant 3):
+ * Two rules that every implementation keeps, or a chain's answer would depend on its cut:
  *  - a row of a result does not depend on how many rows share the call;
  *  - within KVR_PATH_PREFILL the same arithmetic runs for 1 row and for many.
  */

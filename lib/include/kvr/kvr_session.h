@@ -182,8 +182,9 @@ kvr_status kvr_session_dismiss(kvr_session *session);
 /* Logits after the last LOGITS or TOKEN event, [n_vocab] floats, valid until the next poll. */
 const float *kvr_session_logits(const kvr_session *session);
 void kvr_session_get_stats(const kvr_session *session, kvr_stats *out);
-/* The first failure of the last question, meeting, measurement or job, or of a call after it that was refused; status
- * KVR_OK when there was none. A call that is refused because something is under way changes nothing here. Never NULL. */
+/* The first failure of the last question, meeting, measurement or job, or of a call after it that was refused;
+ * status KVR_OK when there was none. A call that is refused because something is under way changes nothing here. Never
+ * NULL. */
 const kvr_error *kvr_session_get_error(const kvr_session *session);
 /* Why the last board was left out (KVR_EVENT_BOARD_LOST); status KVR_OK when none was. Never NULL. */
 const kvr_error *kvr_session_get_loss(const kvr_session *session);
