@@ -22,7 +22,8 @@ size_t kvr_text_work_bytes(const kvr_model *model, size_t text_bytes);
  * Tokenizes text (UTF-8; bytes that are not UTF-8 are encoded byte by byte or as U+FFFD, as the reference tokenizer
  * of the kind does). work: 8-byte aligned, kvr_text_work_bytes long. Writes at most cap ids; *out_n is the full count
  * (also on KVR_ERR_CTX_FULL: more than cap). Cost O(n log n).
- * Errors: VOCAB (none), NOMEM (work too small), CTX_FULL.
+ * Errors: VOCAB (none of a supported kind), TEXT (longer than 2^28 bytes, or a byte without a token), NOMEM (work too
+ * small), CTX_FULL.
  * Sources: SentencePiece BPE merge order by score (Kudo 2018), byte-level BPE (Radford 2019).
  */
 kvr_status kvr_text_encode(const kvr_model *model, const char *text, size_t text_bytes, uint32_t flags, void *work,
@@ -57,7 +58,8 @@ size_t kvr_text_piece_cap(const kvr_model *model);
 /*
  * The text that id adds, as complete UTF-8 characters: a character whose bytes are spread over tokens is held back
  * until complete; bytes that can never become one are replaced by U+FFFD. Control tokens add nothing.
- * Writes at most cap bytes, no terminator. ARG: id outside the vocabulary; NOMEM: cap too small, nothing consumed.
+ * Writes at most cap bytes, no terminator. VOCAB: none of a supported kind; ARG: id outside the vocabulary; NOMEM: cap
+ * too small, nothing consumed.
  */
 kvr_status kvr_text_decode(const kvr_model *model, kvr_text_stream *stream, int32_t id, char *out, size_t cap,
                            size_t *out_bytes);
