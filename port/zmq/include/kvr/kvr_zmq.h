@@ -61,8 +61,8 @@ typedef struct kvr_zmq_stats {
 /* Memory for an object with so many slots; 0 when max_peers is out of range. */
 size_t kvr_zmq_bytes(uint32_t max_peers);
 
-/* Estimate of what libzmq takes with `peers` connections out and as many in, all queues full; UINT64_MAX: overflow, or a
- * field of config is out of range. */
+/* Estimate of what libzmq takes with `peers` connections out and as many in, all queues full; UINT64_MAX: overflow, or
+ * a field of config is out of range. */
 uint64_t kvr_zmq_library_bytes(const kvr_zmq_config *config, uint32_t peers);
 
 /*
