@@ -3,8 +3,12 @@
  *
  * Exit codes: 0 done, 1 a failure (one sentence on stderr), 2 wrong usage, 128 + n after signal n.
  */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "kvr/kvr_version.h"
@@ -40,7 +44,15 @@ static void print_help(void) {
     printf("\n'kvr COMMAND --help' lists the options of a command; 'kvr --version' tells the version.\n");
 }
 
+/* A standard stream that was closed (">&-") leaves a number that the next file or libzmq's eventfd would get, and then
+ * what is printed would go there. It is taken here, the wrong way round, so that using it stays an error (EBADF). */
+static void occupy_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
+    occupy_standard_streams();
     const int end = limits_begin();
     if (end != LIMITS_GO_ON) return end;
     signals_ignore_pipe();

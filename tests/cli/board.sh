@@ -111,6 +111,16 @@ a_partition_of_another_prompt_is_a_sentence() {
     lead --local-boards 2 --partition 5,5
     must_fail 1 "partition"
 }
+# libzmq opens files of its own: none of them may become what is printed to.
+closed_standard_streams_of_a_lead_are_a_sentence() {
+    for closed in '>&-' '2>&- <&-'; do
+        sh -c "exec timeout $LIMIT_S \"\$0\" \"\$@\" $closed" "$KVR" run -m "$STORIES" -d reference --ids "$IDS" \
+            -n 16 --print-ids --ignore-eos --even --local-boards 2 >"$TMP/out" 2>"$TMP/err"
+        CODE=$?
+        if [ "$closed" = '>&-' ]; then must_fail 1 "cannot write the output"; else must_pass "without stderr"; fi
+    done
+    same "$TMP/one" "$TMP/out" "without stderr"
+}
 
 check boards_serve_one_lead_after_the_other
 check a_board_ends_well_on_a_signal
@@ -124,4 +134,5 @@ check a_helper_that_never_comes_up_is_named_or_left_out
 check local_helpers_that_do_not_come_up_in_time_are_named
 check a_local_helper_that_ends_before_it_is_ready_is_named
 check a_partition_of_another_prompt_is_a_sentence
+check closed_standard_streams_of_a_lead_are_a_sentence
 finish

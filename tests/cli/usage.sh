@@ -2,6 +2,7 @@
 # Help, version and wrong usage: exit code 2 and a hint, before anything is opened.
 . "$(dirname "$0")/common.sh"
 leave_driver_leaks_alone
+MODEL=$HERE/../../examples/model/kvr-logbook.gguf
 COMMANDS="info plan devices tokenize eval perplexity run chat board bench keygen"
 
 help_goes_to_stdout_and_names_every_command() {
@@ -90,6 +91,21 @@ a_full_disk_is_a_sentence() {
     CODE=$?
     must_fail 1 "cannot write the output"
 }
+# A standard stream that is closed stays unusable, whatever is opened later, and is no crash.
+closed_standard_streams_are_a_sentence() {
+    for command in "--help" "devices" "plan -m $MODEL -d reference" "info -m $MODEL" \
+        "run -m $MODEL -d reference --ids 1,2,3 -n 2"; do
+        timeout "$LIMIT_S" "$KVR" $command >&- 2>"$TMP/err"
+        CODE=$?
+        must_fail 1 "cannot write the output"
+        timeout "$LIMIT_S" "$KVR" $command >"$TMP/out" 2>&- <&-
+        CODE=$?
+        [ "$CODE" = 0 ] || fail "exit code $CODE without stderr and stdin: $command"
+    done
+    timeout "$LIMIT_S" "$KVR" run -m "$MODEL" -d reference -f - -n 2 <&- >"$TMP/out" 2>"$TMP/err"
+    CODE=$?
+    must_fail 1 "cannot read '-'"
+}
 
 check help_goes_to_stdout_and_names_every_command
 check every_command_has_help
@@ -100,4 +116,5 @@ check boards_and_partition_must_agree
 check devices_lists_the_reference_backend
 check a_closed_stdout_ends_the_program_quietly
 check a_full_disk_is_a_sentence
+check closed_standard_streams_are_a_sentence
 finish
