@@ -106,7 +106,9 @@ static int ask(chat *t, const char *text, size_t bytes) {
     show_rest(t);
     t->last = prompt;
     t->last.ids = NULL;
-    t->talk.n_cached = t->n_new > 0 ? prompt.n_ids + t->n_new - 1 : prompt.keep_tokens;
+    if (t->n_new > 0) t->talk.n_cached = prompt.n_ids + t->n_new - 1;
+    else /* ended while the prompt was read: a window that had lost what was to keep began again from nothing */
+        t->talk.n_cached = kvr_model_get_info(t->c.e.model)->window_tokens != 0 ? 0 : prompt.keep_tokens;
     if (t->broken) return say_error("not enough memory for the answer: end other programs");
     if (code == EXIT_SIGNAL_BASE + SIGINT) {
         signals_forget();
