@@ -19,8 +19,21 @@ static uint32_t count_addresses(const char *list) {
     return n;
 }
 
+static const option_need NEEDS[] = {
+    {OPT_KEY, {OPT_BOARDS, OPT_END}, "--boards"},
+    {OPT_ALLOWED, {OPT_BOARDS, OPT_END}, "--boards"},
+    {OPT_PROFILES, {OPT_PROFILE, OPT_END}, "--profile"},
+    {OPT_RUN_LINK, {OPT_PROFILE, OPT_END}, "--profile"},
+    {OPT_END, {OPT_END, OPT_END}, NULL}};
+
+int chain_check_needs(const options *opt, const char *command) {
+    return options_check_needs(command, NEEDS, opt);
+}
+
 int chain_check_options(const options *opt, const char *command, uint32_t *out_n_boards) {
     uint32_t n_boards = 1;
+    const int code = chain_check_needs(opt, command);
+    if (code != EXIT_OK) return code;
     if (opt->local_boards != 0 && opt->boards != NULL)
         return say_usage(command, "--local-boards starts helpers and --boards names running ones: give one of them");
     if (opt->local_boards != 0) n_boards = opt->local_boards;

@@ -21,6 +21,8 @@ typedef struct chain {
 
 /* Exit codes with sentences, as in engine.h. chain_close is harmless at any stage of a zeroed chain. */
 
+/* Refuses options that do nothing without another one; part of chain_check_options. */
+int chain_check_needs(const options *opt, const char *command);
 /* Looks at --local-boards, --boards and --partition; takes nothing. command is for the hint of a usage error. */
 int chain_check_options(const options *opt, const char *command, uint32_t *out_n_boards);
 /* Opens everything; c->e holds a model already. Starts --local-boards helpers. */

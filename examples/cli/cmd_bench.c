@@ -198,9 +198,14 @@ int cmd_bench(int argc, char **argv) {
     int code = options_parse(&HELP, ACCEPTS, argc, argv, &opt);
     if (code != OPTIONS_DONE) return code;
     opt.need_all_boards = 1; /* a figure from fewer boards than asked for would be another one */
+    if ((code = chain_check_needs(&opt, HELP.name)) != EXIT_OK) return code;
     if (opt.kernels && opt.local_boards_list.n)
         return say_usage(HELP.name, "--kernels looks at one board: leave --local-boards away");
+    if (opt.kernels && opt.trace != NULL)
+        return say_usage(HELP.name, "--kernels runs no prompt that --trace could write: leave one of them away");
     if (opt.kernels) return kernels_run(&opt);
+    if (!any_above(&opt.bench_prompt, 0) && !any_above(&opt.bench_gen, 0))
+        return say_usage(HELP.name, "nothing to measure: all lengths of -p and -n are 0");
     uint32_t n_boards = 0;
     if (opt.boards != NULL && opt.local_boards_list.n != 0)
         return say_usage(HELP.name, "--local-boards starts helpers and --boards names running ones: give one of them");

@@ -181,7 +181,7 @@ int cmd_chat(int argc, char **argv) {
     uint32_t n_boards = 1;
     if (code != OPTIONS_DONE) return code;
     if ((code = chain_check_options(&opt, HELP.name, &n_boards)) != EXIT_OK) return code;
-    if (!opt.n_given) opt.n = DEFAULT_NEW_TOKENS;
+    if (!opt.given[OPT_N]) opt.n = DEFAULT_NEW_TOKENS;
 
     chat t;
     memset(&t, 0, sizeof t);

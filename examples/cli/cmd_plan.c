@@ -26,6 +26,19 @@ static const option_id ACCEPTS[] = {OPT_MODEL,       OPT_CONTEXT,   OPT_PLAN_BOA
                                     OPT_PROFILES,    OPT_MEASURE,   OPT_NAME,        OPT_TRACE,       OPT_TIMELINE,
                                     OPT_WIRE_KV,     OPT_KV_WINDOW, OPT_CHUNK,       OPT_END};
 
+#define NAMES "--boards NAMES, as in --boards 3xrpi5,rk3588"
+static const option_need NEEDS[] = {{OPT_NAME, {OPT_MEASURE, OPT_END}, "--measure"},
+                                    {OPT_SEARCH, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_TABLE, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_LINK, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_PROFILES, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_PLAN_PROMPT, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_PARTITION, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_TRACE, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_TIMELINE, {OPT_PLAN_BOARDS, OPT_END}, NAMES},
+                                    {OPT_TABLE_OUT, {OPT_SEARCH, OPT_MEASURE}, "--search or --measure"},
+                                    {OPT_END, {OPT_END, OPT_END}, NULL}};
+
 enum { MEASURE_US = 5000000 }; /* of work, with --measure */
 
 static void print_bytes(const char *left, const char *right, uint64_t bytes) {
@@ -107,11 +120,10 @@ int cmd_plan(int argc, char **argv) {
     if (code != OPTIONS_DONE) return code;
     if (opt.measure && opt.boards != NULL)
         return say_usage("plan", "--measure is about this board: leave --boards out");
+    opt.given[OPT_PLAN_BOARDS] = forecast_wanted(&opt) != 0; /* a number is no NAMES */
+    if ((code = options_check_needs("plan", NEEDS, &opt)) != EXIT_OK) return code;
     if (opt.measure) return measure_board(&opt);
     if (forecast_wanted(&opt)) return forecast(&opt);
-    if (opt.search || opt.table != NULL)
-        return say_usage("plan",
-                         "a table is about boards by profile: use --boards NAMES, as in --boards 3xrpi5,rk3588");
     code = take_number(&opt);
     if (code != EXIT_OK) return code;
     engine e = {0};

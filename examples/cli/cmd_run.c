@@ -103,7 +103,7 @@ int cmd_run(int argc, char **argv) {
     if ((opt.prompt != NULL) + (opt.file != NULL) + (opt.ids != NULL) != 1)
         return say_usage(HELP.name, "give one prompt: -p TEXT, -f FILE or --ids A,B,...");
     if ((code = chain_check_options(&opt, HELP.name, &n_boards)) != EXIT_OK) return code;
-    if (!opt.n_given) opt.n = DEFAULT_NEW_TOKENS;
+    if (!opt.given[OPT_N]) opt.n = DEFAULT_NEW_TOKENS;
 
     chain c = {0};
     int32_t *ids = NULL;

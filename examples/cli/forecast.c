@@ -247,6 +247,9 @@ int forecast(const options *opt) {
     static chain_spec c;
     memset(&store, 0, sizeof store);
     memset(&c, 0, sizeof c);
+    if (opt->search && (opt->trace != NULL || opt->timeline != NULL || opt->table != NULL || opt->partition.n != 0))
+        return say_usage("plan", "--search writes a table of partitions: leave --trace, --timeline, --table and "
+                                 "--partition out");
     int code = profiles_begin(&store, opt->profiles);
     if (code == EXIT_OK) code = profiles_geometry(&store, opt->model, &c.geometry);
     if (code == EXIT_OK)

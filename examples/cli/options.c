@@ -285,10 +285,16 @@ static int parse_value(const option_row *row, const char *text, options *out) {
     return 0;
 }
 
+/* "-n" or "--temp". Returns out. */
+static const char *short_name(const option_row *row, char out[40]) {
+    if (row->letter) snprintf(out, 40, "-%c", row->letter);
+    else snprintf(out, 40, "--%s", row->name);
+    return out;
+}
+
 static int say_bad_value(const command_help *help, const option_row *row, const char *text) {
     char name[40];
-    if (row->letter) snprintf(name, sizeof name, "-%c", row->letter);
-    else snprintf(name, sizeof name, "--%s", row->name);
+    short_name(row, name);
     switch (row->kind) {
     case VALUE_GEMM: return say_usage(help->name, "%s is auto, clblast or own, not '%.60s'", name, text);
     case VALUE_STRATEGY: return say_usage(help->name, "%s is chain, single, tsp or tsp-skip, not '%.60s'", name, text);
@@ -436,7 +442,7 @@ int options_parse(const command_help *help, const option_id *accepts, int argc, 
         }
         if (row == NULL) return say_usage(help->name, "unknown option '-%c'", got);
         if (!parse_value(row, optarg ? optarg : "", out)) return say_bad_value(help, row, optarg ? optarg : "");
-        if (row->id == OPT_N) out->n_given = 1;
+        out->given[row->id] = 1;
     }
     for (const option_id *id = accepts; *id != OPT_END; id++)
         if (*id == OPT_OPERAND && optind < argc) out->operand = argv[optind++];
@@ -444,4 +450,14 @@ int options_parse(const command_help *help, const option_id *accepts, int argc, 
     for (const option_id *id = accepts; *id != OPT_END; id++)
         if (*id == OPT_MODEL && out->model == NULL) return say_usage(help->name, "no model given: use -m FILE");
     return OPTIONS_DONE;
+}
+
+int options_check_needs(const char *command, const option_need *needs, const options *opt) {
+    char name[40];
+    for (; needs->option != OPT_END; needs++) {
+        if (!opt->given[needs->option] || opt->given[needs->any_of[0]] || opt->given[needs->any_of[1]]) continue;
+        return say_usage(command, "%s does nothing without %s", short_name(row_of(needs->option), name),
+                         needs->without);
+    }
+    return EXIT_OK;
 }

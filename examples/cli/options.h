@@ -94,7 +94,8 @@ typedef enum option_id {
     OPT_INSECURE,
     OPT_NEED_ALL_BOARDS,
     OPT_KEY_NAME,
-    OPT_OPERAND /* one argument that is no option, optional */
+    OPT_OPERAND, /* one argument that is no option, optional */
+    OPT_COUNT
 } option_id;
 
 typedef enum output_format { OUTPUT_MD = 0, OUTPUT_CSV = 1, OUTPUT_JSON = 2 } output_format;
@@ -125,7 +126,7 @@ typedef struct options {
     uint32_t precision; /* kvr_opencl_precision, index of OPTIONS_PRECISION */
     uint32_t max_boards, local_boards, board_cores;
     int32_t announce_fd; /* -1 = none */
-    uint32_t n, n_given, repetitions, chunks;
+    uint32_t n, repetitions, chunks;
     number_list partition, local_boards_list, bench_prompt, bench_gen, bench_depth;
     double board_timeout_s, start_timeout_s;
     double temperature, top_p, min_p, repeat_penalty;
@@ -138,6 +139,7 @@ typedef struct options {
     const char *profiles, *profile, *link, *table, *table_out, *name, *paper_models, *paper_board, *paper_runs;
     number_list plan_prompt, paper_boards;
     uint32_t search, measure, paper, even;
+    uint8_t given[OPT_COUNT]; /* by option_id: it was on the command line */
 } options;
 
 /* What a command is, for its --help. */
@@ -155,6 +157,16 @@ typedef struct command_help {
  * code of a program that is finished: EXIT_OK after --help, EXIT_USAGE after a sentence about what is wrong.
  */
 int options_parse(const command_help *help, const option_id *accepts, int argc, char **argv, options *out);
+
+/* An option that does nothing unless one of others is given as well. */
+typedef struct option_need {
+    option_id option;
+    option_id any_of[2]; /* the second may be OPT_END */
+    const char *without; /* what the sentence calls them */
+} option_need;
+
+/* EXIT_OK, or EXIT_USAGE with a sentence about the first option that was given in vain. needs ends with OPT_END. */
+int options_check_needs(const char *command, const option_need *needs, const options *opt);
 
 /* A whole number at the beginning of the text, without blanks or a sign before it; *end is behind it. 0: there is none,
  * or it does not fit. */

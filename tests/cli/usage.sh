@@ -74,6 +74,29 @@ boards_and_partition_must_agree() {
     usage "2 parts for 1 board:" run -m f -p a --partition 1,1
     usage "commas between" run -m f -p a --boards tcp://127.0.0.1:1,
 }
+options_given_in_vain_are_refused() {
+    for option in "--trace x" "--timeline x" "--table x" "--search" "--link x" "--profiles x" "-p 5" "--partition 1,2"; do
+        for boards in "" "--boards 2" "--measure"; do
+            usage "${option% *} does nothing without --boards NAMES" plan -m f $option $boards
+        done
+    done
+    usage "-o does nothing without --search or --measure" plan -m f -o x
+    usage "-o does nothing without --search or --measure" plan -m f --boards 2xrk3588 -p 512 -o x
+    usage "--name does nothing without --measure" plan -m f --name x
+    for option in "--trace x" "--timeline x" "--table x" "--partition 1,2"; do
+        usage "leave .*${option% *}.* out" plan -m f --boards 2xrk3588 --search $option
+    done
+    for command in "run -p a" chat bench; do
+        usage "--key does nothing without --boards" $command -m f --key x
+        usage "--allowed does nothing without --boards" $command -m f --allowed x
+    done
+    for command in "run -p a --local-boards 2" bench; do
+        usage "--link does nothing without --profile" $command -m f --link x
+        usage "--profiles does nothing without --profile" $command -m f --profiles x
+    done
+    usage "nothing to measure" bench -m f -p 0 -n 0,0 --trace x
+    usage "leave one of them away" bench -m f --kernels --trace x
+}
 devices_lists_the_reference_backend() {
     kvr devices
     must_pass
@@ -113,6 +136,7 @@ check the_version_is_printed
 check wrong_usage_is_exit_code_2_with_a_hint
 check bad_values_name_the_option_and_its_range
 check boards_and_partition_must_agree
+check options_given_in_vain_are_refused
 check devices_lists_the_reference_backend
 check a_closed_stdout_ends_the_program_quietly
 check a_full_disk_is_a_sentence
