@@ -104,7 +104,7 @@ static const char *bytes(char out[32], uint64_t n) {
     return number(out, 32, "%.0f", (double)n);
 }
 
-static void on_result(void *user, const measure_result *r) {
+static int on_result(void *user, const measure_result *r) {
     static double ns[MEASURE_CAP_SAMPLES], ts[MEASURE_CAP_SAMPLES];
     static char ns_text[CAP_SAMPLES_TEXT], ts_text[CAP_SAMPLES_TEXT];
     report *rep = user;
@@ -172,7 +172,7 @@ static void on_result(void *user, const measure_result *r) {
         {"samples_ns", NULL, samples_text(ns, r->n_samples, "%.0f", ns_text, sizeof ns_text), CELL_SAMPLES, 0},
         {"samples_ts", NULL, samples_text(ts, r->n_samples, "%.6f", ts_text, sizeof ts_text), CELL_SAMPLES, 0},
     };
-    output_row(&rep->out, cells, sizeof cells / sizeof cells[0]);
+    return output_row(&rep->out, cells, sizeof cells / sizeof cells[0]);
 }
 
 /* "llama 1.10 B Q4_0": the architecture, the parameters, the type that most bytes have. */
@@ -221,7 +221,7 @@ int cmd_bench(int argc, char **argv) {
         rep.model = opt.model;
         rep.strategy = opt.strategy;
         name_type(rep.info, rep.type, sizeof rep.type);
-        output_begin(&rep.out, stdout, (output_format)opt.output);
+        output_begin(&rep.out, (output_format)opt.output);
         uint32_t n_chains = opt.local_boards_list.n ? opt.local_boards_list.n : 1;
         for (uint32_t i = 0; i < n_chains && code == EXIT_OK; i++)
             code = measure_run(&opt, opt.local_boards_list.n ? opt.local_boards_list.values[i] : n_boards, on_result,

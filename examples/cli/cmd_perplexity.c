@@ -79,10 +79,11 @@ static int score_text(chain *c, const options *opt, int32_t *ids, size_t n_ids, 
     printf("perplexity: %zu tokens, %llu chunks of %u, %s\n", n_ids, (unsigned long long)n_chunks, chunk_tokens,
            device_name(c->e.dev));
     for (uint64_t i = 0; i < n_chunks; i++) {
-        const int code = score_chunk(c, ids + i * chunk_tokens, chunk_tokens, &s);
+        int code = score_chunk(c, ids + i * chunk_tokens, chunk_tokens, &s);
         if (code != EXIT_OK) return code;
         printf("[%llu]%.4f,", (unsigned long long)(i + 1), exp(s.sum / (double)s.n));
-        fflush(stdout); /* a chunk takes a while: show what is known */
+        code = say_finish_output(EXIT_OK); /* a chunk takes a while: show what is known */
+        if (code != EXIT_OK) return code;
     }
     const double mean = s.sum / (double)s.n;
     const double variance = s.sum_of_squares / (double)s.n - mean * mean;

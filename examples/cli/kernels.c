@@ -183,7 +183,7 @@ static const char *number(char *out, size_t cap, const char *format, double x, i
     return out;
 }
 
-static void print_row(bench *b, const recorded_call *c, uint32_t first_token, double us) {
+static int print_row(bench *b, const recorded_call *c, uint32_t first_token, double us) {
     const effort e = effort_of(b, c, first_token);
     const uint32_t type = type_of(b, c);
     const kvr_tensor_desc *w = tensor(b, c->weight);
@@ -217,7 +217,7 @@ static void print_row(bench *b, const recorded_call *c, uint32_t first_token, do
         {"read_share", "read %", number(t[9], 32, "%.0f", 100 * gbytes / peak->read_gbytes, !arithmetic && peak->known),
          CELL_NUMBER, 6},
     };
-    output_row(&b->out, cells, sizeof cells / sizeof cells[0]);
+    return output_row(&b->out, cells, sizeof cells / sizeof cells[0]);
 }
 
 /* --- which calls ----------------------------------------------------------------------------------------------- */
@@ -271,13 +271,14 @@ static int time_calls(bench *b, const number_list *depths) {
         const recorded_call *c = &b->rec.calls[i];
         if (b->taken[i] || !is_wanted(b, c)) continue;
         collect(b, i);
-        const int code = hold_still(b, c);
+        int code = hold_still(b, c);
         if (code != EXIT_OK) return code;
         for (uint32_t d = 0; d < (c->op == OP_ATTENTION ? depths->n : 1); d++) {
             const uint32_t first_token = c->op == OP_ATTENTION ? depths->values[d] : c->first_token;
             const double us = time_group(b, first_token);
             if (us <= 0) return say_device_failure(b, recorder_op_name(c->op));
-            print_row(b, c, first_token, us);
+            code = print_row(b, c, first_token, us);
+            if (code != EXIT_OK) return code;
             if (d == 0) b->sum_us[c->phase] += us * (double)b->n_group;
         }
     }
@@ -410,7 +411,7 @@ int kernels_run(const options *opt) {
     int code = prepare(&b, deepest);
     if (code == EXIT_OK) {
         print_head(&b);
-        output_begin(&b.out, stdout, (output_format)opt->output);
+        output_begin(&b.out, (output_format)opt->output);
         code = time_calls(&b, depths);
         output_end(&b.out);
         if (code == EXIT_OK) print_sums(&b, depths->values[0]);

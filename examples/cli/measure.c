@@ -200,7 +200,8 @@ int measure_run(const options *opt, uint32_t n_boards, measure_fn callback, void
     static measure_result result;
     int fds[2];
     signals_catch();
-    fflush(stdout);
+    int code = say_finish_output(EXIT_OK); /* the child must not print it a second time */
+    if (code != EXIT_OK) return code;
     if (pipe2(fds, O_CLOEXEC) != 0) return say_error("cannot make a pipe: %s; close other programs", strerror(errno));
     pid_t parent = getpid(), child = fork();
     if (child == 0) {
@@ -215,12 +216,14 @@ int measure_run(const options *opt, uint32_t n_boards, measure_fn callback, void
         close(fds[0]);
         return say_error("cannot start a process: %s; close other programs", strerror(why));
     }
-    while (read_result(fds[0], child, &result)) callback(user, &result);
+    while (code == EXIT_OK && read_result(fds[0], child, &result)) code = callback(user, &result);
+    if (code != EXIT_OK) kill(child, SIGTERM);
     close(fds[0]);
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         if (signals_caught()) kill(child, SIGTERM);
     if (signals_caught()) return EXIT_SIGNAL_BASE + signals_caught();
+    if (code != EXIT_OK) return code;
     if (WIFSIGNALED(status))
         return say_error("the measuring process was killed by signal %d; run again, or use fewer boards",
                          WTERMSIG(status));

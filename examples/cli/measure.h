@@ -24,7 +24,8 @@ typedef struct measure_result {
     uint64_t ttft_us[MEASURE_CAP_SAMPLES];
 } measure_result;
 
-typedef void (*measure_fn)(void *user, const measure_result *result);
+/* Not EXIT_OK ends the measurement. */
+typedef int (*measure_fn)(void *user, const measure_result *result);
 
 /*
  * Opens a chain of n_boards (0: this board alone, not held to cores) in a child process and runs every test of opt on

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "say.h"
+
 /* Columns are counted in characters, not bytes: "±" is one. */
 static int text_columns(const char *text) {
     int n = 0;
@@ -87,36 +89,35 @@ static void json_row(FILE *file, const cell *cells, size_t n) {
     fputs("\n  }", file);
 }
 
-void output_begin(output *out, FILE *file, output_format format) {
-    out->file = file;
+void output_begin(output *out, output_format format) {
     out->format = format;
     out->n_rows = 0;
-    if (format == OUTPUT_JSON) fputs("[\n", file);
+    if (format == OUTPUT_JSON) fputs("[\n", stdout);
 }
 
-void output_row(output *out, const cell *cells, size_t n) {
+int output_row(output *out, const cell *cells, size_t n) {
     switch (out->format) {
     case OUTPUT_MD:
-        if (out->n_rows == 0) md_head(out->file, cells, n);
+        if (out->n_rows == 0) md_head(stdout, cells, n);
         for (size_t i = 0; i < n; i++)
-            if (cells[i].title != NULL) md_cell(out->file, cells[i].text, cells[i].width);
-        fputs("|\n", out->file);
+            if (cells[i].title != NULL) md_cell(stdout, cells[i].text, cells[i].width);
+        fputs("|\n", stdout);
         break;
     case OUTPUT_CSV:
-        if (out->n_rows == 0) csv_line(out->file, cells, n, 1);
-        csv_line(out->file, cells, n, 0);
+        if (out->n_rows == 0) csv_line(stdout, cells, n, 1);
+        csv_line(stdout, cells, n, 0);
         break;
     case OUTPUT_JSON:
-        if (out->n_rows != 0) fputs(",\n", out->file);
-        json_row(out->file, cells, n);
+        if (out->n_rows != 0) fputs(",\n", stdout);
+        json_row(stdout, cells, n);
         break;
     }
     out->n_rows++;
-    fflush(out->file); /* a measurement takes long: show what is known */
+    return say_finish_output(EXIT_OK); /* a measurement takes long: show what is known */
 }
 
 void output_end(output *out) {
-    if (out->format == OUTPUT_JSON) fputs("\n]\n", out->file);
+    if (out->format == OUTPUT_JSON) fputs("\n]\n", stdout);
 }
 
 const char *output_size(uint64_t bytes, char *out, size_t cap) {

@@ -23,15 +23,16 @@ typedef struct cell {
     int width; /* of the md column; negative = left-aligned */
 } cell;
 
+/* On stdout. */
 typedef struct output {
-    FILE *file;
     output_format format;
     size_t n_rows;
 } output;
 
-void output_begin(output *out, FILE *file, output_format format);
-/* All rows of an output have the same cells in the same order. */
-void output_row(output *out, const cell *cells, size_t n);
+void output_begin(output *out, output_format format);
+/* All rows of an output have the same cells in the same order. Not EXIT_OK: nobody gets them any more (the disk is
+ * full, which was said, or the reader went away), so stop. */
+int output_row(output *out, const cell *cells, size_t n);
 void output_end(output *out);
 
 /* text as a json string, quotes included. */

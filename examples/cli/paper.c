@@ -217,8 +217,7 @@ static int one_row(paper *p, uint32_t n_tokens) {
         {"bytes_kvr_s", NULL, c[0], CELL_NUMBER, 0},
         {"bytes_tsp", NULL, c[1], CELL_NUMBER, 0},
     };
-    output_row(&p->out, cells, sizeof cells / sizeof cells[0]);
-    return EXIT_OK;
+    return output_row(&p->out, cells, sizeof cells / sizeof cells[0]);
 }
 
 static int one_network(paper *p, profiles *store, const options *opt, const char *name,
@@ -272,7 +271,7 @@ int cmd_bench_paper(int argc, char **argv) {
     p.job.boards = p.boards;
     p.job.links = p.links;
     p.job.batch_tokens = opt.batch_tokens != 0 ? opt.batch_tokens : DEFAULT_BATCH;
-    output_begin(&p.out, stdout, (output_format)opt.output);
+    output_begin(&p.out, (output_format)opt.output);
     for (const char *m = opt.paper_models != NULL ? opt.paper_models : DEFAULT_MODELS;
          code == EXIT_OK && profiles_next_name(&m, model, sizeof model);) {
         code = profiles_geometry(&store, model, &p.geometry);

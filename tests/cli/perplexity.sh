@@ -58,6 +58,13 @@ a_text_too_short_is_a_sentence() {
     perplexity -f "$TMP/nothing" -d reference
     must_fail 1 "cannot read"
 }
+output_that_is_lost_ends_it() {
+    [ -w /dev/full ] || return 0
+    for _ in $(seq 100); do cat "$TEXT"; done >"$TMP/long" # far more than the limit has time for
+    timeout -k 5 "$LIMIT_S" "$KVR" perplexity -m "$STORIES" -f "$TMP/long" -d reference >/dev/full 2>"$TMP/err"
+    CODE=$?
+    must_fail 1 "cannot write the output: No space left"
+}
 wrong_usage_is_exit_code_2() {
     perplexity
     must_fail 2 "no text given"
@@ -71,5 +78,6 @@ check integer_products_change_less_than_half_a_percent
 check the_batch_size_does_not_show
 check the_text_may_come_from_stdin
 check a_text_too_short_is_a_sentence
+check output_that_is_lost_ends_it
 check wrong_usage_is_exit_code_2
 finish
