@@ -27,6 +27,7 @@ typedef struct score {
     uint32_t n_ids, n_vocab;
     uint64_t n;
     double sum, sum_of_squares;
+    int is_broken; /* a logit was no number */
 } score;
 
 /* -log softmax(logits)[id], summed in double. */
@@ -43,6 +44,10 @@ static int on_event(void *user, const kvr_event *event) {
     score *s = user;
     if (event->kind != KVR_EVENT_LOGITS || event->position + 1 >= s->n_ids) return 0; /* nothing follows the last one */
     const double nll = surprise(kvr_session_logits(s->session), s->n_vocab, s->ids[event->position + 1]);
+    if (!isfinite(nll)) {
+        s->is_broken = 1;
+        return 1;
+    }
     s->n++;
     s->sum += nll;
     s->sum_of_squares += nll * nll;
@@ -80,6 +85,9 @@ static int score_text(chain *c, const options *opt, int32_t *ids, size_t n_ids, 
            device_name(c->e.dev));
     for (uint64_t i = 0; i < n_chunks; i++) {
         int code = score_chunk(c, ids + i * chunk_tokens, chunk_tokens, &s);
+        if (code == EXIT_OK && s.is_broken)
+            code = say_error("the text cannot be scored: the model produced a value that is not a number: the file's "
+                             "weights are damaged; get the file again");
         if (code != EXIT_OK) return code;
         printf("[%llu]%.4f,", (unsigned long long)(i + 1), exp(s.sum / (double)s.n));
         code = say_finish_output(EXIT_OK); /* a chunk takes a while: show what is known */

@@ -110,6 +110,10 @@ int cmd_run(int argc, char **argv) {
     size_t n_ids = 0;
     code = engine_open_model(&c.e, opt.model);
     if (code == EXIT_OK) code = text_input_prompt(&opt, c.e.model, &ids, &n_ids);
+    if (code == EXIT_OK && !opt.print_ids && opt.n > 0 &&
+        kvr_model_get_info(c.e.model)->vocab_kind == KVR_VOCAB_NONE)
+        code = say_error("%s has no vocabulary of a supported kind (llama, gpt2) to write text with: add --print-ids",
+                         opt.model);
     uint32_t ctx_tokens = code == EXIT_OK ? engine_ctx_tokens(&c.e, &opt, (uint64_t)n_ids + opt.n) : 0;
     if (code == EXIT_OK) code = engine_check_fits(n_ids, ctx_tokens);
     if (code == EXIT_OK) code = chain_open(&c, &opt, n_boards, ctx_tokens);

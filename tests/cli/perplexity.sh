@@ -65,6 +65,14 @@ output_that_is_lost_ends_it() {
     CODE=$?
     must_fail 1 "cannot write the output: No space left"
 }
+damaged_weights_are_a_sentence_and_no_figure() {
+    for bytes in '\0\0\300\177' '\0\0\200\177'; do # NaN, infinity
+        { head -c -4 "$STORIES"; printf "$bytes"; } >"$TMP/damaged.gguf"
+        kvr perplexity -m "$TMP/damaged.gguf" -f "$TEXT" --chunks 3 -d reference
+        must_fail 1 "not a number.*weights are damaged"
+        grep -q 'nan\|inf\|Final' "$TMP/out" && fail "a figure: $(cat "$TMP/out")"
+    done
+}
 wrong_usage_is_exit_code_2() {
     perplexity
     must_fail 2 "no text given"
@@ -79,5 +87,6 @@ check the_batch_size_does_not_show
 check the_text_may_come_from_stdin
 check a_text_too_short_is_a_sentence
 check output_that_is_lost_ends_it
+check damaged_weights_are_a_sentence_and_no_figure
 check wrong_usage_is_exit_code_2
 finish

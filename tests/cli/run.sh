@@ -78,6 +78,14 @@ an_empty_prompt_is_a_bos_alone() {
     kvr eval -m "$STORIES" -d reference --ids 1 -n 5 --greedy-only
     [ "greedy $(sed -n 1p "$TMP/out" | sed 's/^greedy //')" = "$(cat "$TMP/out")" ] || fail "not as from BOS"
 }
+a_file_without_a_vocabulary_prints_ids_only() {
+    kvr run -m "$HERE/../golden/models/qwen2.gguf" -d reference --ids 1,2,3 -n 4
+    must_fail 1 "add --print-ids"
+    [ -s "$TMP/out" ] && fail "printed: $(cat "$TMP/out")"
+    kvr run -m "$HERE/../golden/models/qwen2.gguf" -d reference --ids 1,2,3 -n 4 --print-ids
+    must_pass
+    [ "$(wc -w <"$TMP/out")" = 4 ] || fail "not four ids: $(cat "$TMP/out")"
+}
 a_missing_prompt_file_is_a_sentence() {
     run -f "$TMP/none" -n 1
     must_fail 1 "cannot read"
@@ -143,6 +151,7 @@ check a_prompt_longer_than_the_context_is_a_sentence
 check a_full_context_ends_the_answer_with_a_note
 check statistics_as_json
 check an_empty_prompt_is_a_bos_alone
+check a_file_without_a_vocabulary_prints_ids_only
 check a_missing_prompt_file_is_a_sentence
 check a_reader_that_goes_away_ends_it_quietly
 check a_signal_ends_it_with_its_number
