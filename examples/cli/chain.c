@@ -152,7 +152,7 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
         code = split_addresses(c, opt->boards);
     }
     for (uint32_t i = 0; i + 1 < n_boards && opt->local_boards == 0 && code == EXIT_OK; i++)
-        code = keys_check_open(c->e.keys, opt, c->addresses[i]);
+        code = keys_check_address(c->e.keys, opt, c->addresses[i], 0);
     if (code == EXIT_OK) code = engine_make_plan(&c->e, &own, ctx_tokens, n_boards);
     if (code == EXIT_OK) code = engine_open_session(&c->e);
     if (code == EXIT_OK && (opt->trace != NULL || opt->timeline != NULL))
@@ -162,7 +162,7 @@ int chain_open(chain *c, const options *opt, uint32_t n_boards, uint32_t ctx_tok
 
     const char *listen = opt->listen;
     if (listen == NULL) listen = helpers_are_here(c, opt) ? "tcp://127.0.0.1:*" : "tcp://*:*";
-    code = keys_check_open(c->e.keys, opt, listen);
+    code = keys_check_address(c->e.keys, opt, listen, 1);
     if (code == EXIT_OK) code = engine_open_link(&c->e, &own, listen);
     if (code == EXIT_OK && opt->local_boards != 0) {
         code = boards_wait_ready(&c->local, opt->start_timeout_s);
@@ -228,8 +228,9 @@ static int say_failure(chain *c) {
     if (c->local.n_boards > 1)
         return say_error("board %d (pid %ld): %s; run again, or use fewer boards", rank,
                          (long)c->local.helpers[rank].pid, line);
-    return say_error("board %d at %s: %s; check that 'kvr board' runs there with the same model, or leave it out", rank,
-                     c->addresses[rank], line);
+    const int is_silent = error->status == KVR_ERR_PEER_LOST || error->status == KVR_ERR_TIMEOUT;
+    return say_error("board %d at %s: %s%s", rank, c->addresses[rank], line,
+                     is_silent ? "; check that 'kvr board' runs there with the same model, or leave it out" : "");
 }
 
 /* A board that is lost, or takes part again. */

@@ -92,7 +92,7 @@ int cmd_board(int argc, char **argv) {
     engine e = {0};
     code = engine_check_link();
     if (code == EXIT_OK) code = engine_load_keys(&e, &opt);
-    if (code == EXIT_OK) code = keys_check_open(e.keys, &opt, opt.listen);
+    if (code == EXIT_OK) code = keys_check_address(e.keys, &opt, opt.listen, 1);
     if (code == EXIT_OK) code = engine_open_model(&e, opt.model);
     if (code == EXIT_OK)
         code = engine_make_plan(&e, &opt, engine_ctx_tokens(&e, &opt, 0),

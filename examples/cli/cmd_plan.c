@@ -83,9 +83,10 @@ static int write_profile(const kvr_board_profile *profile, const char *path) {
     static char text[KVR_PROFILE_MAX_BYTES];
     const size_t n = kvr_board_profile_write(profile, text, sizeof text);
     FILE *file = path != NULL ? fopen(path, "w") : stdout;
-    if (file == NULL) return say_error("cannot write %s: %s", path, strerror(errno));
+    if (file == NULL) return say_error("cannot write %s: %s; choose another name", path, strerror(errno));
     const int whole = fwrite(text, 1, n, file) == n;
-    if (path != NULL && (fclose(file) != 0 || !whole)) return say_error("cannot write %s: %s", path, strerror(errno));
+    if (path != NULL && (fclose(file) != 0 || !whole))
+        return say_error("cannot write %s: %s; free some space or choose another name", path, strerror(errno));
     return EXIT_OK;
 }
 

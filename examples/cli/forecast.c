@@ -199,7 +199,7 @@ static int forecast_prompt(chain_spec *c, const options *opt, uint32_t n_tokens)
 static int write_table(chain_spec *c, const number_list *prompts, const char *path) {
     kvr_error error = {0};
     FILE *file = path != NULL ? fopen(path, "w") : stdout;
-    if (file == NULL) return say_error("cannot write %s: %s", path, strerror(errno));
+    if (file == NULL) return say_error("cannot write %s: %s; choose another name", path, strerror(errno));
     fprintf(file, "kvr-table 1\n# kvr plan --search: tokens of each board by prompt length, the lead last; 0 = not "
                   "worth using\n");
     fprintf(file, "geometry %s\nboards %u", c->geometry.name[0] != '\0' ? c->geometry.name : "unnamed",
@@ -224,7 +224,7 @@ static int write_table(chain_spec *c, const number_list *prompts, const char *pa
         else fwrite(line, 1, kvr_table_write_row(c->job.n_tokens, sizes, c->job.n_boards, line, sizeof line), file);
     }
     if (path != NULL && fclose(file) != 0 && code == EXIT_OK)
-        code = say_error("cannot write %s: %s", path, strerror(errno));
+        code = say_error("cannot write %s: %s; free some space or choose another name", path, strerror(errno));
     return code;
 }
 

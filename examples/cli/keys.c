@@ -186,15 +186,23 @@ int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]
     return EXIT_OK;
 }
 
-int keys_is_loopback(const char *address) {
-    char plain[KVR_ADDRESS_CAP];
-    snprintf(plain, sizeof plain, "%.*s", (int)strcspn(address, "@"), address);
-    return kvr_zmq_is_loopback(plain);
+/* Without "@NAME". */
+static const char *plain_address(const char *typed, char out[KVR_ADDRESS_CAP]) {
+    snprintf(out, KVR_ADDRESS_CAP, "%.*s", (int)strcspn(typed, "@"), typed);
+    return out;
 }
 
-int keys_check_open(const key_ring *k, const options *opt, const char *address) {
+int keys_is_loopback(const char *address) {
+    char plain[KVR_ADDRESS_CAP];
+    return kvr_zmq_is_loopback(plain_address(address, plain));
+}
+
+int keys_check_address(const key_ring *k, const options *opt, const char *address, int to_listen) {
+    char plain[KVR_ADDRESS_CAP];
+    if (strlen(address) < sizeof plain && !kvr_zmq_is_address(plain_address(address, plain), to_listen))
+        return say_error("'%s' is no address: write tcp://HOST:PORT, as in tcp://%s:7000, PORT up to 65535", address,
+                         to_listen ? "*" : "10.0.0.2");
     if (k->has_key || opt->insecure || keys_is_loopback(address)) return EXIT_OK;
-    if (strncmp(address, "tcp://", 6) != 0) return EXIT_OK; /* no address at all: who uses it says so */
     return say_error("'%s' is beyond this machine and this board has no key: make one with 'kvr keygen FILE' and give "
                      "--key FILE, or say --insecure if you trust everyone who can reach it",
                      address);
@@ -268,8 +276,8 @@ int keys_is_loopback(const char *address) {
     return 0;
 }
 
-int keys_check_open(const key_ring *k, const options *opt, const char *address) {
-    (void)k, (void)opt, (void)address;
+int keys_check_address(const key_ring *k, const options *opt, const char *address, int to_listen) {
+    (void)k, (void)opt, (void)address, (void)to_listen;
     return EXIT_OK;
 }
 

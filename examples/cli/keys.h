@@ -27,8 +27,8 @@ int keys_load(key_ring *k, const options *opt);
 /* An address as typed -> with its key: tcp://HOST:PORT, or followed by @NAME or @HEX. Without @ the key is the one that
  * is named like the host, or this board's own when there is no list. An exit code, with a sentence. */
 int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]);
-/* EXIT_OK when an address may be used: on this machine, with a key, or because --insecure was said. */
-int keys_check_open(const key_ring *k, const options *opt, const char *address);
+/* EXIT_OK when an address, as typed, is one and may be used: on this machine, with a key, or because --insecure was said. */
+int keys_check_address(const key_ring *k, const options *opt, const char *address, int to_listen);
 /* 1: an address, with or without a key, on this machine. */
 int keys_is_loopback(const char *address);
 /* Makes a pair: the secret into path, "HEX name" into path.pub and on stdout. */

@@ -15,6 +15,7 @@ typedef enum value_kind {
     VALUE_U32,
     VALUE_U64,
     VALUE_REAL,
+    VALUE_REAL_OR_0, /* 0, or in the range */
     VALUE_LIST,
     VALUE_FLAG,
     VALUE_KV,
@@ -114,14 +115,15 @@ static const option_row TABLE[] = {
     {OPT_EMULATE, 0, "emulate", "FILE[,FILE]", VALUE_TEXT, AT(emulate), 0, 0,
      "compute nothing, take the time that a board's profile says (one for all boards, or one each): frames and links "
      "are real, the answer means nothing"},
-    {OPT_TEMP, 0, "temp", "X", VALUE_REAL, AT(temperature), 0, 10, "temperature; 0 is greedy (default 0)"},
+    /* ranges of sampling: as kvr_sampling */
+    {OPT_TEMP, 0, "temp", "X", VALUE_REAL_OR_0, AT(temperature), 0.01, 10, "temperature; 0 is greedy (default 0)"},
     {OPT_TOP_K, 0, "top-k", "N", VALUE_U32, AT(top_k), 0, 1e6, "keep the N likeliest; 0 is all (default 0)"},
     {OPT_TOP_P, 0, "top-p", "X", VALUE_REAL, AT(top_p), 0, 1,
      "keep the likeliest whose sum reaches X; 0 is all (default 0)"},
     {OPT_MIN_P, 0, "min-p", "X", VALUE_REAL, AT(min_p), 0, 1,
      "keep those with X times the likeliest's probability; 0 is all (default 0)"},
-    {OPT_REPEAT_PENALTY, 0, "repeat-penalty", "X", VALUE_REAL, AT(repeat_penalty), 0, 100,
-     "above 1: recent tokens become less likely (default 1)"},
+    {OPT_REPEAT_PENALTY, 0, "repeat-penalty", "X", VALUE_REAL_OR_0, AT(repeat_penalty), 0.1, 10,
+     "above 1: recent tokens become less likely; 0 is off, as 1 (default 1)"},
     {OPT_REPEAT_LAST, 0, "repeat-last", "N", VALUE_U32, AT(repeat_last), 0, MAX_TOKENS,
      "how many recent tokens the penalty looks at (default 64)"},
     {OPT_SEED, 0, "seed", "N", VALUE_U64, AT(seed), 0, 0, "same seed, same text (default 0)"},
@@ -246,7 +248,9 @@ static int parse_real(const option_row *row, const char *text, double *out) {
     char *end = NULL;
     if (*text == '\0') return 0;
     *out = strtod(text, &end);
-    return *end == '\0' && *out >= row->low && *out <= row->high; /* NaN fails the comparison */
+    if (*end != '\0') return 0;
+    if (row->kind == VALUE_REAL_OR_0 && *out == 0) return 1;
+    return *out >= row->low && *out <= row->high; /* NaN fails the comparison */
 }
 
 static int parse_choice(const char *text, const char *const *names, const uint32_t *values, size_t n, uint32_t *out) {
@@ -273,7 +277,8 @@ static int parse_value(const option_row *row, const char *text, options *out) {
         const char *end = text;
         return options_parse_whole(text, place, &end) && *end == '\0';
     }
-    case VALUE_REAL: return parse_real(row, text, place);
+    case VALUE_REAL:
+    case VALUE_REAL_OR_0: return parse_real(row, text, place);
     case VALUE_LIST: return parse_list(row, text, place);
     case VALUE_GEMM: return parse_choice(text, OPTIONS_GEMM, indices, 3, place);
     case VALUE_STRATEGY: return parse_choice(text, STRATEGIES, indices, 4, place);
@@ -312,6 +317,9 @@ static int say_bad_value(const command_help *help, const option_row *row, const 
                          OPTIONS_CAP_LIST, row->low, row->high, text);
     case VALUE_REAL:
         return say_usage(help->name, "%s wants a number from %g to %g, not '%.60s'", name, row->low, row->high, text);
+    case VALUE_REAL_OR_0:
+        return say_usage(help->name, "%s wants 0, or a number from %g to %g, not '%.60s'", name, row->low, row->high,
+                         text);
     case VALUE_TEXT:
     case VALUE_FLAG: break;
     }

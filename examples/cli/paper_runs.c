@@ -52,13 +52,13 @@ static int read_lines(FILE *file, paper_runs *runs, const char *path, const char
                              number);
         runs->n += is_this_board;
     }
-    if (ferror(file)) return say_error("cannot read %s", path);
+    if (ferror(file)) return say_error("cannot read %s; check the name", path);
     return EXIT_OK;
 }
 
 int paper_runs_read(paper_runs *runs, const char *path, const char *board) {
     FILE *file = fopen(path, "r");
-    if (file == NULL) return say_error("cannot open %s: %s", path, strerror(errno));
+    if (file == NULL) return say_error("cannot read %s: %s; check the name", path, strerror(errno));
     const int code = read_lines(file, runs, path, board);
     fclose(file);
     return code;

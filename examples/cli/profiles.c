@@ -38,11 +38,12 @@ int profiles_begin(profiles *p, const char *dir) {
 
 int profiles_read_file(const char *path, char *out, size_t cap, size_t *out_bytes) {
     FILE *file = fopen(path, "rb");
-    if (file == NULL) return say_error("cannot open %s: %s", path, strerror(errno));
+    if (file == NULL) return say_error("cannot read %s: %s; check the name", path, strerror(errno));
+    errno = 0;
     *out_bytes = fread(out, 1, cap, file);
-    const int more = *out_bytes == cap && fgetc(file) != EOF, bad = ferror(file);
+    const int more = *out_bytes == cap && fgetc(file) != EOF, why = !ferror(file) ? 0 : errno != 0 ? errno : EIO;
     fclose(file);
-    if (bad) return say_error("cannot read %s", path);
+    if (why != 0) return say_error("cannot read %s: %s; check the name", path, strerror(why));
     if (more) return say_error("%s: longer than %zu bytes, so it is no such file", path, cap);
     return EXIT_OK;
 }

@@ -60,6 +60,7 @@ a_helper_with_another_model_is_refused() {
     lead --boards "$BOARD" --board-timeout 10
     must_fail 1 "board 0"
     grep -q 'another model' "$TMP/err" || { fail "not said why:"; show; }
+    grep -q 'check that' "$TMP/err" && { fail "sent to look for a board that answers:"; show; }
     end_board "$BOARD_PID"
 }
 a_helper_with_another_cache_type_is_refused() {

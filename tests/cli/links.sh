@@ -80,6 +80,19 @@ beyond_this_machine_only_with_keys_or_consent() {
         end_board $pid
     done
 }
+what_is_no_address_is_told_before_keys_are_asked_for() {
+    for key in "" "--key $K/b0" --insecure; do
+        for boards in tcp://127.0.0.1:70000 tcp://127.0.0.1 tcp://10.0.0.2 10.0.0.2:7000 'tcp://*:7000' tcp://10.0.0.2:0 \
+            tcp://127.1:7000 tcp://:7000 tcp://@name nonsense; do
+            lead --boards "$boards" $key
+            must_fail 1 "'$(echo "$boards" | sed 's/\*/\\*/')' is no address: write tcp://HOST:PORT"
+        done
+        kvr board -m "$STORIES" -d reference --listen 10.0.0.2:7000 $key
+        must_fail 1 "'10.0.0.2:7000' is no address: write tcp://HOST:PORT, as in tcp://\*:7000"
+        lead --boards tcp://127.0.0.1:7000 --listen tcp://127.0.0.1 $key
+        must_fail 1 "'tcp://127.0.0.1' is no address"
+    done
+}
 wrong_key_files_are_a_sentence() {
     lead --boards tcp://127.0.0.1:7000 --key "$K/missing"
     must_fail 1 "cannot read"
@@ -181,6 +194,7 @@ check keygen_keeps_the_secret_and_prints_the_public_key
 check boards_with_keys_give_the_same_text
 check one_key_for_all_boards_needs_no_list
 check beyond_this_machine_only_with_keys_or_consent
+check what_is_no_address_is_told_before_keys_are_asked_for
 check wrong_key_files_are_a_sentence
 check a_board_named_twice_is_a_sentence
 check strangers_are_turned_away_counted_and_told

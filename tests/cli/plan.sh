@@ -36,6 +36,14 @@ what_is_not_there_is_named() {
     must_fail 1 "more links"
     kvr plan -m llama-7b --boards 65xrpi5
     must_fail 1 "more than 64"
+    kvr plan -m llama-7b --boards 2x./none.txt
+    must_fail 1 "cannot read ./none.txt: No such file.*; check the name"
+    kvr plan -m llama-7b --boards "$TMP"
+    must_fail 1 "cannot read $TMP: Is a directory; check the name"
+    kvr plan -m llama-7b --boards 2xrpi5 -p 64 --table "$TMP"
+    must_fail 1 "Is a directory; check the name"
+    kvr plan -m llama-7b --boards 2xrpi5 -p 64 --search -o "$TMP"
+    must_fail 1 "cannot write $TMP: Is a directory; choose another name"
     kvr plan -m llama-7b --boards 2xrpi5 --partition 1,2,3 -p 6
     must_fail 2 "3 parts for 2 boards"
     kvr plan -m llama-7b --boards 2xrpi5 --partition 1,2 -p 6

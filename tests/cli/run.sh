@@ -31,6 +31,10 @@ ids_in_and_ids_out_equal_eval() {
     must_pass
     same "$TMP/one" "$TMP/out" "ids"
 }
+the_ends_of_the_ranges_of_sampling_are_taken() {
+    for value in 0 0.01 10; do run -p Once -n 2 --temp $value --top-p 1 --min-p 1; must_pass "--temp $value"; done
+    for value in 0 0.1 10; do run -p Once -n 2 --repeat-penalty $value; must_pass "--repeat-penalty $value"; done
+}
 a_seed_repeats_and_another_differs() {
     run -p Once -n 60 --temp 1 --seed 7 --ignore-eos
     must_pass
@@ -145,6 +149,7 @@ the_plan_adds_up() {
 check text_goes_to_stdout_and_statistics_to_stderr
 check file_stdin_and_option_give_the_same
 check ids_in_and_ids_out_equal_eval
+check the_ends_of_the_ranges_of_sampling_are_taken
 check a_seed_repeats_and_another_differs
 check top_k_1_is_greedy
 check a_prompt_longer_than_the_context_is_a_sentence

@@ -57,8 +57,9 @@ bad_values_name_the_option_and_its_range() {
     usage "-n wants a whole number" run -m f -p a -n ''
     usage "-n wants a whole number" run -m f -p a -n 99999999999999999999
     usage "-c wants a whole number from 1 to 1048576" run -m f -p a -c 0
-    usage "--temp wants a number from 0 to 10, not 'hot'" run -m f -p a --temp hot
-    usage "--temp wants a number" run -m f -p a --temp nan
+    usage "--temp wants 0, or a number from 0.01 to 10, not 'hot'" run -m f -p a --temp hot
+    for value in nan 0.001 -1 10.1; do usage "--temp wants 0, or" run -m f -p a --temp $value; done
+    for value in 0.09 11; do usage "--repeat-penalty wants 0, or" run -m f -p a --repeat-penalty $value; done
     usage "--top-p wants a number from 0 to 1" run -m f -p a --top-p 1.5
     usage "--seed wants a whole number" run -m f -p a --seed x
     usage "--kv is f16 or f32" run -m f -p a --kv q8

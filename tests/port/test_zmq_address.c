@@ -74,12 +74,26 @@ static void malformed_addresses_and_short_buffers_are_refused(void **state) {
     assert_int_equal(kvr_zmq_own_address("tcp://127.0.0.1:7000", "tcp://*:7123", NULL, 21), KVR_ERR_ARG);
 }
 
+static void wildcards_are_addresses_to_listen_at_only(void **state) {
+    (void)state;
+    static const char *const both[] = {"tcp://127.0.0.1:7000", "tcp://board:1", "tcp://[::1]:65535"};
+    static const char *const listen[] = {"tcp://*:7000", "tcp://0.0.0.0:7000", "tcp://127.0.0.1:*"};
+    static const char *const none[] = {"", "10.0.0.2:7000", "tcp://10.0.0.2", "tcp://10.0.0.2:65536", NULL};
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(kvr_zmq_is_address(both[i], 0) && kvr_zmq_is_address(both[i], 1));
+        assert_true(!kvr_zmq_is_address(listen[i], 0) && kvr_zmq_is_address(listen[i], 1));
+    }
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        assert_true(!kvr_zmq_is_address(none[i], 0) && !kvr_zmq_is_address(none[i], 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_helper_on_loopback_reaches_us_on_loopback),
         cmocka_unit_test(an_inbox_on_one_interface_is_its_own_address),
         cmocka_unit_test(an_inbox_on_loopback_is_out_of_reach_for_other_machines),
         cmocka_unit_test(a_helper_elsewhere_gets_the_address_on_the_route_to_it),
+        cmocka_unit_test(wildcards_are_addresses_to_listen_at_only),
         cmocka_unit_test(malformed_addresses_and_short_buffers_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,11 @@ kvr_status kvri_zmq_address_parse(const char *text, kvri_zmq_use use, kvri_zmq_a
     return status;
 }
 
+int kvr_zmq_is_address(const char *address, int to_listen) {
+    kvri_zmq_address a;
+    return kvri_zmq_address_parse(address, to_listen ? KVRI_ZMQ_LISTEN : KVRI_ZMQ_CONNECT, &a) == KVR_OK;
+}
+
 int kvr_zmq_is_loopback(const char *address) {
     kvri_zmq_address a;
     return kvri_zmq_address_parse(address, KVRI_ZMQ_LISTEN, &a) == KVR_OK && a.is_loopback;

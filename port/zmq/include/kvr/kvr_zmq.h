@@ -105,6 +105,9 @@ int kvr_zmq_native(const kvr_zmq *zmq);
  */
 kvr_status kvr_zmq_own_address(const char *helper_address, const char *own_endpoint, char *out, size_t cap);
 
+/* 1: tcp://HOST:PORT, well formed; to_listen: HOST and PORT may be *. With or without a key. Looks nothing up. */
+int kvr_zmq_is_address(const char *address, int to_listen);
+
 /* 1: an address to listen at or to connect to that cannot leave this machine (127.x.x.x, [::1]; to connect to,
  * localhost). */
 int kvr_zmq_is_loopback(const char *address);
