@@ -21,12 +21,13 @@
 # The program is the environment's KVR. Everything is taken down at the end, also after a failure or a signal; what a
 # rig that was killed by force left behind, the next one removes. Exits as COMMAND does.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../build/release/bin/kvr}
 period_s=0.05 slow_chance=0.5 slow_factor=0.5 # as examples/profiles/links/*-unsteady.txt
 port=7000
 
-usage() { echo "rig.sh: $*; see the head of $0" >&2; exit 2; }
+usage() { echo "rig.sh: $*; see $0 --help" >&2; exit 2; }
 skip() { echo "rig.sh: skipped: $*" >&2; exit 77; }
 
 helpers=1 rate= seed= pinned=0 board_args=()

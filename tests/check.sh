@@ -11,6 +11,13 @@
 #                do consumers of what is installed
 # Findings that were looked at and are none: tests/check.txt. A part whose tool is missing says so and is skipped.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+for part; do
+    case $part in
+    format | clang | tidy | cppcheck | size | options) ;;
+    *) echo "tests/check.sh: no part '$part': see --help" >&2; exit 2 ;;
+    esac
+done
 cd "$(dirname "$0")/.."
 mkdir -p build
 known=tests/check.txt
@@ -101,7 +108,6 @@ for part in $parts; do
     format | clang | tidy | size) "$part" || { echo "FAILED: $part"; bad=1; } ;;
     cppcheck) cppcheck_ || { echo "FAILED: $part"; bad=1; } ;;
     options) tests/options.sh || { echo "FAILED: $part"; bad=1; } ;;
-    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 exit $bad

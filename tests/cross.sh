@@ -5,7 +5,14 @@
 # The two libraries that this needs for the target (utf8proc, cmocka) are not packaged for every architecture, so their
 # Debian source packages are fetched and built into build/deps/TRIPLE. Linking is static: no target root is needed.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
+for triple; do
+    case $triple in android | roots) continue ;; esac
+    [ -e "toolchains/$triple.cmake" ] && continue
+    echo "tests/cross.sh: no triple '$triple': see --help and toolchains/" >&2
+    exit 2
+done
 root=$PWD
 deps=$root/build/deps
 sources=$deps/src

@@ -10,7 +10,6 @@
 #     cross     other processors under qemu, and chains of them with this one (tests/cross.sh)
 #   KVR_SKIP_INSTALL=1   install nothing        KVR_SKIP_CROSS=1   leave out the stage cross
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
 stages=
@@ -22,6 +21,7 @@ for argument in "${@:-all}"; do
     *) echo "tests/run.sh: no stage '$argument'" >&2; usage >&2; exit 2 ;;
     esac
 done
+cd "$(dirname "$0")/.."
 
 groups="build test"
 case $stages in *cross*) [ "${KVR_SKIP_CROSS:-0}" = 1 ] || groups="$groups cross" ;; esac

@@ -5,6 +5,6 @@ if(NOT EXISTS "$ENV{ANDROID_NDK_HOME}/build/cmake/android.toolchain.cmake")
     "kvr: set the environment variable ANDROID_NDK_HOME to the folder of an Android NDK (r23 or later)")
 endif()
 set(ANDROID_ABI arm64-v8a)
-set(ANDROID_PLATFORM android-24) # the first with getifaddrs, which port/zmq uses
+set(ANDROID_PLATFORM android-24)
 list(APPEND CMAKE_FIND_ROOT_PATH ${KVR_TARGET_PREFIX}) # libutf8proc and what else is wanted, built for Android
 include($ENV{ANDROID_NDK_HOME}/build/cmake/android.toolchain.cmake)

@@ -27,7 +27,7 @@ int keys_load(key_ring *k, const options *opt);
 /* An address as typed -> with its key: tcp://HOST:PORT, or followed by @NAME or @HEX. Without @ the key is the one that
  * is named like the host, or this board's own when there is no list. An exit code, with a sentence. */
 int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]);
-/* EXIT_OK when an address, as typed, is one and may be used: on this machine, with a key, or because --insecure was said. */
+/* EXIT_OK when an address, as typed, is one and may be used: on this machine, with a key, or because of --insecure. */
 int keys_check_address(const key_ring *k, const options *opt, const char *address, int to_listen);
 /* 1: an address, with or without a key, on this machine. */
 int keys_is_loopback(const char *address);

@@ -7,6 +7,7 @@
 # Emulated boards (examples/profiles) over real frames and loopback; the least of RUNS. SHAPE: make_model.py --hollow.
 # Leave the machine alone meanwhile: at 16 tokens a millisecond is what is looked for.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../../build/release/bin/kvr}
@@ -15,11 +16,11 @@ while getopts r:e: option; do
     case $option in
     r) runs=$OPTARG ;;
     e) profile=$OPTARG ;;
-    *) exit 2 ;;
+    *) echo "see $0 --help" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
-[ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "adding.sh: no shape given; see --help" >&2; exit 2; }
 [ -x "$kvr" ] || { echo "no program at KVR='$kvr': build it, or set KVR" >&2; exit 1; }
 shape=$1
 shift

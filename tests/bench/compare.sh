@@ -25,7 +25,6 @@ export LC_ALL
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 die() { echo "compare.sh: $*" >&2; exit 1; }
-usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit "$1"; }
 
 threads=$(nproc) rounds=3 depth=4096
 while [ $# -gt 0 ]; do
@@ -34,8 +33,8 @@ while [ $# -gt 0 ]; do
         case ${2:-} in '' | *[!0-9]*) die "$1 wants a whole number" ;; esac
         case $1 in --threads) threads=$2 ;; --rounds) rounds=$2 ;; --depth) depth=$2 ;; esac
         shift 2 ;;
-    -h | --help) usage 0 ;;
-    -*) usage 2 >&2 ;;
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -*) echo "compare.sh: no option '$1'; see --help" >&2; exit 2 ;;
     *) break ;;
     esac
 done

@@ -16,15 +16,16 @@
 #   peak        the most it ever had, with pages of files (VmHWM): programs, LLVM, the model
 # "first start": with empty caches, so that the driver compiles everything.
 set -eu
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 LC_ALL=C.UTF-8
 export LC_ALL
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-for KVR in "${KVR:-}" "$top/build/release/bin/kvr" "$top/build/ci/bin/kvr"; do [ ! -x "$KVR" ] || break; done
-[ -x "$KVR" ] || { echo "memory.sh: no program: build it, or set KVR" >&2; exit 1; }
 BACKENDS="reference opencl"
 [ "${1:-}" != -d ] || { BACKENDS=${2:-}; shift 2; }
-case ${1:-} in -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+case ${1:-} in -*) echo "memory.sh: no option '$1'; see --help" >&2; exit 2 ;; esac
+for KVR in "${KVR:-}" "$top/build/release/bin/kvr" "$top/build/ci/bin/kvr"; do [ ! -x "$KVR" ] || break; done
+[ -x "$KVR" ] || { echo "memory.sh: no program: build it, or set KVR" >&2; exit 1; }
 MODEL=${1:-$top/examples/model/kvr-logbook.gguf}
 SYSTEM=$(sed '/^Q:/d' "$top/examples/model/prompts/0300.txt")
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/kvr-memory.XXXXXX")

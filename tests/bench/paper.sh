@@ -13,6 +13,7 @@
 # than this machine, else the machine's loopback stands for them. Latency is not added. Hollow models are made by
 # make_model.py (python3, numpy, gguf).
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
 export KVR=${KVR:-$here/../../build/release/bin/kvr}
@@ -30,9 +31,11 @@ while getopts b:m:l:P:p: option; do
     l) networks+=("$OPTARG") ;;
     P) chains+=("$OPTARG") ;;
     p) lengths+=("$OPTARG") ;;
-    *) exit 2 ;;
+    *) echo "see $0 --help" >&2; exit 2 ;;
     esac
 done
+shift $((OPTIND - 1))
+[ $# = 0 ] || { echo "paper.sh: unexpected argument '$1'; see --help" >&2; exit 2; }
 [ ${#models[@]} -gt 0 ] || models=(llama-7b falcon-7b)
 [ ${#networks[@]} -gt 0 ] || networks=(paper-fast paper-slow)
 [ ${#chains[@]} -gt 0 ] || chains=(4 8)

@@ -12,6 +12,7 @@
 # Every chain is measured by 'kvr bench' (a warm-up, then the best of RUNS, default 3): cut evenly and by the full
 # search, both from the profile, and as a user gets it (default), from what boards say of themselves and the lead meets.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../../build/release/bin/kvr}
@@ -22,9 +23,11 @@ while getopts m:c:r:e: option; do
     c) cores=$OPTARG ;;
     r) runs=$OPTARG ;;
     e) shapes+=("$OPTARG") ;;
-    *) exit 2 ;;
+    *) echo "see $0 --help" >&2; exit 2 ;;
     esac
 done
+shift $((OPTIND - 1))
+[ $# = 0 ] || { echo "predict.sh: unexpected argument '$1'; see --help" >&2; exit 2; }
 [ -x "$kvr" ] || { echo "no program at KVR='$kvr': build it, or set KVR" >&2; exit 1; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

@@ -7,6 +7,7 @@
 # Boards are processes of one core each (default two). With --emulate PROFILE they take a profile's time instead of
 # computing. Leave the machine alone meanwhile. Program: the environment's KVR.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd)
 kvr=${KVR:-$here/../../build/release/bin/kvr}

@@ -97,7 +97,8 @@ output_that_is_lost_ends_the_measurement() {
         lost bench -m "$STORIES" -d reference --kernels --batch 8 --depth 0,32 -r 1000 -o $format
     done
     lost bench --paper
-    { "$KVR" bench -m "$STORIES" -d reference -p 8,200000 -n 0 -r 1000 -c 200001 2>"$TMP/err"; echo $? >"$TMP/code"; } | :
+    { "$KVR" bench -m "$STORIES" -d reference -p 8,200000 -n 0 -r 1000 -c 200001 2>"$TMP/err"
+      echo $? >"$TMP/code"; } | :
     [ -s "$TMP/err" ] && { fail "a reader that went away is told:"; show; }
     [ "$(cat "$TMP/code")" = 1 ] || fail "exit code $(cat "$TMP/code")"
 }

@@ -107,7 +107,8 @@ ctrl_c_while_a_prompt_is_read_leaves_a_conversation_that_goes_on() {
     pid=$!
     PIDS="$PIDS $pid"
     { echo "Once upon a time$(for _ in $(seq 50); do printf ' there was a cat'; done)"; echo /reset
-      printf 'Once upon a time'; yes ' there was a dog' | tr -d '\n' | head -c 300000; } | head -c $((64 * 4096 - 1)) >"$TMP/in"
+      printf 'Once upon a time'; yes ' there was a dog' | tr -d '\n' | head -c 300000; } |
+        head -c $((64 * 4096 - 1)) >"$TMP/in"
     { echo; yes '' | head -c 65536; } >>"$TMP/in"
     exec 9>"$TMP/keys"
     cat "$TMP/in" >&9

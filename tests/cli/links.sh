@@ -82,8 +82,8 @@ beyond_this_machine_only_with_keys_or_consent() {
 }
 what_is_no_address_is_told_before_keys_are_asked_for() {
     for key in "" "--key $K/b0" --insecure; do
-        for boards in tcp://127.0.0.1:70000 tcp://127.0.0.1 tcp://10.0.0.2 10.0.0.2:7000 'tcp://*:7000' tcp://10.0.0.2:0 \
-            tcp://127.1:7000 tcp://:7000 tcp://@name nonsense; do
+        for boards in tcp://127.0.0.1:70000 tcp://127.0.0.1 tcp://10.0.0.2 10.0.0.2:7000 'tcp://*:7000' \
+            tcp://10.0.0.2:0 tcp://127.1:7000 tcp://:7000 tcp://@name nonsense; do
             lead --boards "$boards" $key
             must_fail 1 "'$(echo "$boards" | sed 's/\*/\\*/')' is no address: write tcp://HOST:PORT"
         done

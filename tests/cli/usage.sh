@@ -76,7 +76,8 @@ boards_and_partition_must_agree() {
     usage "commas between" run -m f -p a --boards tcp://127.0.0.1:1,
 }
 options_given_in_vain_are_refused() {
-    for option in "--trace x" "--timeline x" "--table x" "--search" "--link x" "--profiles x" "-p 5" "--partition 1,2"; do
+    for option in "--trace x" "--timeline x" "--table x" "--search" "--link x" "--profiles x" "-p 5" \
+        "--partition 1,2"; do
         for boards in "" "--boards 2" "--measure"; do
             usage "${option% *} does nothing without --boards NAMES" plan -m f $option $boards
         done

@@ -4,9 +4,17 @@
 # on from there, and inputs that break a promise are written to build/found/TARGET-crash-*. Ends with a table, and with
 # an error when there was a finding.
 set -eu
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/../.."
+ALL="model frame text chat table profile tuning"
 SECONDS_EACH=${1:-3600}
 [ $# -gt 0 ] && shift
+case $SECONDS_EACH in
+'' | *[!0-9]*) echo "fuzz/run.sh: no number of seconds: '$SECONDS_EACH'; see --help" >&2; exit 2 ;;
+esac
+for target; do
+    case " $ALL " in *" $target "*) ;; *) echo "fuzz/run.sh: no target '$target'; there are $ALL" >&2; exit 2 ;; esac
+done
 CC=${CC:-$(command -v clang || command -v clang-14)}
 export CC
 mkdir -p build/found
@@ -20,7 +28,8 @@ most() {
     *) echo 1024 ;;
     esac
 }
-[ $# -gt 0 ] || set -- model frame text chat table profile tuning
+# shellcheck disable=SC2086 # words
+[ $# -gt 0 ] || set -- $ALL
 TABLE=
 FOUND=0
 for target; do
