@@ -79,6 +79,17 @@ static int take_number(options *opt) {
     return EXIT_OK;
 }
 
+/* As a line of a profile holds it: some bytes that print, not blanks alone. */
+static int is_profile_name(const char *name) {
+    size_t n_visible = 0, n = 0;
+    for (; name[n] != '\0'; n++) {
+        const unsigned char c = (unsigned char)name[n];
+        if (c < 0x20 || c == 0x7f) return 0;
+        n_visible += c != ' ';
+    }
+    return n_visible > 0 && n < KVR_PROFILE_NAME;
+}
+
 static int write_profile(const kvr_board_profile *profile, const char *path) {
     static char text[KVR_PROFILE_MAX_BYTES];
     const size_t n = kvr_board_profile_write(profile, text, sizeof text);
@@ -123,6 +134,8 @@ int cmd_plan(int argc, char **argv) {
         return say_usage("plan", "--measure is about this board: leave --boards out");
     opt.given[OPT_PLAN_BOARDS] = forecast_wanted(&opt) != 0; /* a number is no NAMES */
     if ((code = options_check_needs("plan", NEEDS, &opt)) != EXIT_OK) return code;
+    if (opt.name != NULL && !is_profile_name(opt.name))
+        return say_usage("plan", "--name wants 1 to %u characters that print", KVR_PROFILE_NAME - 1);
     if (opt.measure) return measure_board(&opt);
     if (forecast_wanted(&opt)) return forecast(&opt);
     code = take_number(&opt);

@@ -91,7 +91,7 @@ model_with_a_window() {
     head -c 16 "$STORIES"
     number $((n_keys + 2)) 8
     text llama.attention.sliding_window; number 4 4; number 16 4
-    text fill; number 8 4; text "$(printf %26s)"
+    text fill; number 8 4; text "$(printf %26s '')"
     tail -c +25 "$STORIES"
 }
 # User time of a process, in ticks.

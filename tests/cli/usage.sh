@@ -75,6 +75,13 @@ boards_and_partition_must_agree() {
     usage "2 parts for 1 board:" run -m f -p a --partition 1,1
     usage "commas between" run -m f -p a --boards tcp://127.0.0.1:1,
 }
+a_name_that_no_profile_can_hold_is_refused() {
+    long=$(printf %48s | tr ' ' x)
+    for name in "" " " "two
+lines" "$(printf 'a\ttab')" "$(printf 'a\033[31m')" "$long"; do
+        usage "--name wants 1 to 47 characters that print" plan -m f --measure --name "$name"
+    done
+}
 options_given_in_vain_are_refused() {
     for option in "--trace x" "--timeline x" "--table x" "--search" "--link x" "--profiles x" "-p 5" \
         "--partition 1,2"; do
@@ -138,6 +145,7 @@ check the_version_is_printed
 check wrong_usage_is_exit_code_2_with_a_hint
 check bad_values_name_the_option_and_its_range
 check boards_and_partition_must_agree
+check a_name_that_no_profile_can_hold_is_refused
 check options_given_in_vain_are_refused
 check devices_lists_the_reference_backend
 check a_closed_stdout_ends_the_program_quietly
