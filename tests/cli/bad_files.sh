@@ -30,11 +30,11 @@ an_empty_file_is_refused() {
     refused "$TMP/empty" "kvr: "
 }
 a_foreign_file_is_refused() {
-    refused "$HERE/common.sh" "GGUF"
-    refused "$KVR" "GGUF"
+    refused "$HERE/common.sh" "\.gguf model file"
+    refused "$KVR" "\.gguf model file"
 }
 hostile_files_are_refused() {
-    refused "$DATA/hostile/magic-FUGG.gguf" "GGUF"
+    refused "$DATA/hostile/magic-FUGG.gguf" "\.gguf model file"
     refused "$DATA/hostile/version1-llama.gguf" "version"
 }
 a_version_2_file_is_read() {
