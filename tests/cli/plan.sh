@@ -142,7 +142,8 @@ a_prediction_can_be_drawn() {
 a_measured_profile_serves_the_planner() {
     kvr plan -m "$MODEL" -d reference --measure -o "$TMP/me.txt" --name "my board, the 2nd"
     must_pass
-    grep -q "^measured 1" "$TMP/me.txt" && grep -q "^name my board, the 2nd$" "$TMP/me.txt" || fail "$(cat "$TMP/me.txt")"
+    grep -q "^measured 1" "$TMP/me.txt" && grep -q "^name my board, the 2nd$" "$TMP/me.txt" ||
+        fail "$(cat "$TMP/me.txt")"
     kvr plan -m "$MODEL" --boards "2x$TMP/me.txt" --link loopback -p 256
     must_pass
     kvr plan -m "$MODEL" --measure --boards 2
