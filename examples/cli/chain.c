@@ -219,7 +219,7 @@ static int say_failure(chain *c) {
     int32_t rank = kvr_session_failed_rank(c->e.session);
     if (boards_check(&c->local, "during the prompt") != EXIT_OK && !c->local.go_on) return EXIT_FAILED;
     if (rank < 0 || (uint32_t)rank + 1 >= c->n_boards) return say_kvr_error("the prompt failed", error);
-    if (engine_refusals(&c->e) > 0)
+    if ((engine_refusals(&c->e) >> rank & 1u) != 0)
         return say_error("board %d at %s does not know this board's key: put its line (FILE.pub) into the list that "
                          "'kvr board --allowed' names there, and start it again",
                          rank, c->addresses[rank]);

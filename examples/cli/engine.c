@@ -223,7 +223,7 @@ void engine_say_strangers(const engine *e, engine_strangers *said, int last) {
 uint64_t engine_refusals(const engine *e) {
     kvr_zmq_stats s;
     get_stats(e, &s);
-    return s.refused_us;
+    return s.refusing;
 }
 #else
 uint64_t engine_link_bytes(const kvr_plan *plan) {

@@ -67,7 +67,7 @@ typedef struct engine_strangers {
     int said_key, said_handshake, said_frame;
 } engine_strangers;
 void engine_say_strangers(const engine *e, engine_strangers *said, int last);
-/* Boards that do not know this board's key. */
+/* Bit per board that does not know this board's key. */
 uint64_t engine_refusals(const engine *e);
 /* Sampling as the options say; *out is zeroed. */
 void engine_fill_sampling(const options *opt, kvr_sampling *out);

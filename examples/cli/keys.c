@@ -151,6 +151,13 @@ static const uint8_t *key_named(const key_ring *k, const char *name, size_t n) {
     return NULL;
 }
 
+/* Boards talk both ways, so who is called must be let in. */
+static int is_allowed(const key_ring *k, const uint8_t *key) {
+    for (uint32_t i = 0; i < k->n_allowed; i++)
+        if (memcmp(k->allowed[i], key, KEYS_BYTES) == 0) return 1;
+    return !k->has_list && memcmp(k->own, key, KEYS_BYTES) == 0;
+}
+
 /* "tcp://rpi1:7000" -> "rpi1" */
 static const char *host_of(const char *address, size_t *out_n) {
     const char *host = strncmp(address, "tcp://", 6) == 0 ? address + 6 : address;
@@ -180,6 +187,9 @@ int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]
         return say_error("'%s': no key named '%s' in --allowed; its lines read 'KEY name'", typed, at + 1);
     if (key == NULL)
         return say_error("which key has the board at '%s'? Name a line of --allowed behind it, as in %s@rpi1", typed,
+                         typed);
+    if (!is_allowed(k, key))
+        return say_error("'%s': this key is not in --allowed, so the board there could not answer: add its line (FILE.pub)",
                          typed);
     out[n] = '@';
     kvr_zmq_key_format(key, out + n + 1);

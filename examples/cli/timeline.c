@@ -154,10 +154,11 @@ static void draw_head(FILE *file, const timeline *v) {
 
 static void draw_axis(FILE *file, const timeline *v, int bottom) {
     const uint64_t whole = v->end_us - v->start_us, tick = tick_us(whole);
-    for (uint64_t at = 0; tick > 0 && at <= whole; at += tick) {
+    for (uint64_t at = 0; tick > 0; at += tick) {
         const double x = LEFT + (double)PLOT * (double)at / (double)whole;
         fprintf(file, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"grid\"/>", x, TOP - 6, x, bottom);
         fprintf(file, "<text x=\"%.1f\" y=\"%d\" class=\"tick\">%g ms</text>\n", x, TOP - 10, (double)at / 1000.0);
+        if (whole - at < tick) break; /* before the sum could wrap around */
     }
     const double x = LEFT + (double)PLOT * (double)v->ttft_us / (double)whole;
     fprintf(file,

@@ -128,6 +128,8 @@ EOF
     must_fail 1 "no key named 'nobody'"
     lead --boards tcp://127.0.0.1:7000 --key "$K/lead" --allowed "$K/allowed"
     must_fail 1 "which key has the board"
+    lead --boards "tcp://127.0.0.1:7000@$(printf '%064d' 1)" --key "$K/lead" --allowed "$K/allowed"
+    must_fail 1 "this key is not in --allowed"
     lead --boards tcp://127.0.0.1:7000@b0
     must_fail 1 "this board has none"
 }
