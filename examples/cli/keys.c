@@ -189,7 +189,8 @@ int keys_resolve(const key_ring *k, const char *typed, char out[KVR_ADDRESS_CAP]
         return say_error("which key has the board at '%s'? Name a line of --allowed behind it, as in %s@rpi1", typed,
                          typed);
     if (!is_allowed(k, key))
-        return say_error("'%s': this key is not in --allowed, so the board there could not answer: add its line (FILE.pub)",
+        return say_error("'%s': this key is not in --allowed, so the board there could not answer: add the line of its "
+                         "FILE.pub",
                          typed);
     out[n] = '@';
     kvr_zmq_key_format(key, out + n + 1);
