@@ -287,7 +287,7 @@ int chain_answer(chain *c, const kvr_prompt *prompt, kvr_event_fn callback, void
                 break;
             }
         }
-        if (status == KVR_AGAIN) kvr_session_idle(session, IDLE_US);
+        if (status == KVR_AGAIN) kvr_session_idle(session, UINT64_MAX);
     }
     progress_end(&bar);
     return code;
@@ -297,5 +297,5 @@ void chain_settle(chain *c) {
     kvr_event event;
     kvr_status status;
     while ((status = kvr_session_poll(c->e.session, &event)) == KVR_OK || status == KVR_AGAIN)
-        if (status == KVR_AGAIN) kvr_session_idle(c->e.session, IDLE_US);
+        if (status == KVR_AGAIN) kvr_session_idle(c->e.session, UINT64_MAX);
 }

@@ -15,7 +15,7 @@
 #include "say.h"
 #include "signals.h"
 
-enum { BUDGET_US = 600000, IDLE_US = 10000, USUAL_TOKENS = 1024 };
+enum { BUDGET_US = 600000, USUAL_TOKENS = 1024 };
 #define VALID_S 3600.0 /* a measurement */
 
 /* FNV-1a (Fowler, Noll, Vo 1991), 64 bits. */
@@ -71,10 +71,10 @@ int own_profile_measure(engine *e, uint32_t budget_us, kvr_board_profile *out) {
         if (signals_caught()) {
             kvr_session_stop(e->session);
             while ((status = kvr_session_poll(e->session, &event)) == KVR_OK || status == KVR_AGAIN)
-                if (status == KVR_AGAIN) kvr_session_idle(e->session, IDLE_US);
+                if (status == KVR_AGAIN) kvr_session_idle(e->session, UINT64_MAX);
             return EXIT_SIGNAL_BASE + signals_caught();
         }
-        if (status == KVR_AGAIN) kvr_session_idle(e->session, IDLE_US);
+        if (status == KVR_AGAIN) kvr_session_idle(e->session, UINT64_MAX);
     }
     if (status < 0) return say_kvr_error("cannot measure this board", kvr_session_get_error(e->session));
     if (kvr_session_get_profile(e->session, out) != KVR_OK) {

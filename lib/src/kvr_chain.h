@@ -84,7 +84,7 @@ typedef struct kvri_chain {
     char own_address[KVR_ADDRESS_CAP];
     kvri_peer peers[KVR_MAX_BOARDS]; /* lead: helpers as given; helper: KVRI_SLOT_LEAD */
     uint64_t since_us;       /* state entered */
-    uint64_t moved_us;       /* last sign of progress from anywhere */
+    uint64_t moved_us;       /* last sign of progress: lead: from anywhere; helper: its own */
     uint32_t full_polls;     /* polls in a row that did not empty the inbox */
     uint32_t traced;         /* helper: the lead wants the spans of this job */
     uint32_t spans_sent;     /* helper: so many */

@@ -272,6 +272,7 @@ static kvr_status on_go(kvr_session *s, uint64_t now_us) {
     kvri_forward_begin(&s->forward, first, p->cut[c->handover.rank + 1] - first, KVR_PATH_PREFILL, KVRI_GOAL_CACHE);
     if (s->square) s->forward.square_tokens = p->cut[p->n_boards];
     enter(s, KVRI_CHAIN_RUN, now_us);
+    c->moved_us = now_us;
     memset(&s->stats, 0, sizeof s->stats);
     s->stats.n_boards = p->n_boards;
     s->stats.n_prompt_tokens = p->cut[p->n_boards];
@@ -395,9 +396,10 @@ static kvr_status work(kvr_session *s, uint64_t now_us) {
         return KVR_OK;
     }
     const int moved = stepped == KVR_OK || pumped == KVR_OK || released > 0;
-    /* the lead's signs of life lie unread behind a held frame while this board's device works */
-    const int works = kvri_forward_fence(&s->forward) != 0 || kvri_handover_reading(h);
-    if (c->holds_kv && (moved || works)) lead_of(s)->seen_us = now_us;
+    /* the lead's signs of life lie unread behind a held frame, while the device or the next board is slow */
+    if (moved) c->moved_us = now_us;
+    if (c->holds_kv && now_us - c->moved_us <= (uint64_t)s->plan.stall_timeout_ms * 1000u)
+        lead_of(s)->seen_us = now_us;
     return moved ? KVR_OK : KVR_AGAIN;
 }
 

@@ -11,7 +11,7 @@
 #define FRAMES_PER_POLL 16u
 #define PROBE_PART 64u /* of the timeout: the longest that boards which were lost before are waited for */
 #define LEAST_PROBE_US 1000u
-#define MOST_EPOCHS_AHEAD (UINT32_C(1) << 20) /* of a board's jobs; more is a lie, and the numbers would run out */
+#define MOST_EPOCHS_AHEAD (UINT32_C(1) << 20) /* of a board's jobs; more is a lie */
 
 static kvr_status board_failed(kvr_session *s, uint32_t board, kvr_status status, const char *text,
                                const char *detail) {
@@ -178,7 +178,8 @@ static kvr_status on_hello(kvr_session *s, const kvri_frame *f, uint32_t board) 
     p->absent = 0; /* whatever it answers to: it lives, and is waited for the next time */
     if (c->state != KVRI_CHAIN_HELLO) return was_absent ? KVR_OK : KVR_ERR_FRAME; /* of an older question */
     if (p->out || board >= c->n_asked) return KVR_OK;
-    if (f->epoch >= c->epoch && f->epoch - c->epoch > MOST_EPOCHS_AHEAD) return KVR_ERR_FRAME;
+    if (f->epoch >= c->epoch && (f->epoch - c->epoch > MOST_EPOCHS_AHEAD || f->epoch > UINT32_MAX / 2))
+        return KVR_ERR_FRAME; /* numbers are never used up, and no honest board is ahead of them */
     const kvri_hello before = p->hello;
     KVRI_TRY(kvri_hello_get(s->parts.rx + KVRI_FRAME_HEADER, f->payload_bytes, &p->hello));
     const int same_speed = kvri_speed_equal(&before.speed, &p->hello.speed);

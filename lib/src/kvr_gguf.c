@@ -32,6 +32,15 @@ kvri_str kvri_gguf_string(const uint8_t *p) {
     return s;
 }
 
+int kvri_gguf_next_string(const kvri_gguf_value *array, uint64_t *at, kvri_str *out) {
+    if (array->bytes - *at < 8) return 0;
+    const kvri_str text = kvri_gguf_string(array->data + *at);
+    if (text.n > array->bytes - *at - 8) return 0;
+    *at += 8 + text.n;
+    *out = text;
+    return 1;
+}
+
 int kvri_str_eq(kvri_str s, const char *text) {
     const size_t n = strlen(text);
     return s.n == n && memcmp(s.at, text, n) == 0;

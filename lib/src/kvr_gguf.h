@@ -76,6 +76,8 @@ uint64_t kvri_le64(const uint8_t *p);
 float kvri_lef32(const uint8_t *p);
 /* The string at p (u64 length + bytes) inside an array already checked. */
 kvri_str kvri_gguf_string(const uint8_t *p);
+/* Takes the string at *at of an array and moves *at behind it; 0 when it leaves the array. */
+int kvri_gguf_next_string(const kvri_gguf_value *array, uint64_t *at, kvri_str *out);
 int kvri_str_eq(kvri_str s, const char *text);
 
 #endif

@@ -224,13 +224,16 @@ static kvr_status check_token_array(intake *in, key_id id, uint32_t type, uint32
     return KVR_OK;
 }
 
-/* By custom <unk>, <s>, </s> are the first of an SPM vocabulary. 11 is Falcon's <|endoftext|>, and a comma in others:
- * taken only where the file says that it is no text. */
+/* By custom <unk>, <s>, </s> are the first of an SPM vocabulary. 11 is Falcon's <|endoftext|>, and a comma in others. */
 static int is_customary(const intake *in, int32_t id) {
-    const kvri_gguf_value *types = &in->keys[KEY_TYPES];
+    const kvri_gguf_value *tokens = &in->keys[KEY_TOKENS];
+    kvri_str text = {NULL, 0};
     if (id < 0 || (uint32_t)id >= in->info.n_vocab) return 0;
     if (in->info.vocab_kind == KVR_VOCAB_SPM) return 1;
-    return types->data != NULL && kvri_le32(types->data + (uint64_t)id * 4) == KVRI_TOKEN_CONTROL;
+    uint64_t at = 0;
+    for (int32_t i = 0; i <= id; i++)
+        if (!kvri_gguf_next_string(tokens, &at, &text)) return 0;
+    return kvri_str_eq(text, "<|endoftext|>");
 }
 
 static kvr_status get_token_id(intake *in, key_id id, int32_t fallback, int32_t *out) {

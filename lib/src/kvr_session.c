@@ -610,7 +610,7 @@ static void idle(kvr_session *s, uint64_t max_us, int may_block) {
     }
 }
 
-void kvr_session_idle(kvr_session *s, uint64_t max_us) { idle(s, max_us, 0); }
+void kvr_session_idle(kvr_session *s, uint64_t max_us) { idle(s, max_us, max_us == UINT64_MAX); }
 
 kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
     for (;;) {
@@ -618,7 +618,7 @@ kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
         const kvr_status status = kvr_session_poll(s, &event);
         if (status == KVR_END) return KVR_OK;
         if (status < 0) return status;
-        if (status == KVR_AGAIN) idle(s, LONGEST_IDLE_US, 1);
+        if (status == KVR_AGAIN) kvr_session_idle(s, UINT64_MAX);
         if (event.kind != KVR_EVENT_NONE && callback != NULL && callback(user, &event) != 0) kvr_session_stop(s);
     }
 }

@@ -132,16 +132,6 @@ int kvri_vocab_find_merge(const kvri_vocab *vocab, const uint8_t *left, uint32_t
     return 0;
 }
 
-/* Takes the string at *at of an array and moves *at behind it; 0 when it leaves the array. */
-static int next_string(const kvri_gguf_value *array, uint64_t *at, kvri_str *out) {
-    if (array->bytes - *at < 8) return 0;
-    const kvri_str text = kvri_gguf_string(array->data + *at);
-    if (text.n > array->bytes - *at - 8) return 0;
-    *at += 8 + text.n;
-    *out = text;
-    return 1;
-}
-
 static kvr_status check_types(const kvri_vocab *vocab, kvr_error *error) {
     for (uint32_t id = 0; id < vocab->n_vocab; id++)
         if (raw_type(vocab, id) > KVRI_TOKEN_BYTE)
@@ -157,7 +147,7 @@ static kvr_status build_tokens(kvri_vocab *vocab, kvr_error *error) {
     for (uint32_t id = 0; id < vocab->n_vocab; id++) {
         vocab->token_at[id] = (uint32_t)at;
         kvri_str text;
-        if (!next_string(&vocab->source.tokens, &at, &text)) {
+        if (!kvri_gguf_next_string(&vocab->source.tokens, &at, &text)) {
             return kvri_fail_n(error, KVR_ERR_CORRUPT, "vocab", "the token list ends early: get the file again",
                                vocab->n_vocab, id);
         }
@@ -183,7 +173,7 @@ static kvr_status build_merges(kvri_vocab *vocab, kvr_error *error) {
     for (uint32_t i = 0; i < vocab->n_merges; i++) {
         const uint32_t start = (uint32_t)at;
         kvri_str merge;
-        if (!next_string(&vocab->source.merges, &at, &merge)) {
+        if (!kvri_gguf_next_string(&vocab->source.merges, &at, &merge)) {
             return kvri_fail_n(error, KVR_ERR_CORRUPT, "vocab", "the merge list ends early: get the file again",
                                vocab->n_merges, i);
         }

@@ -574,7 +574,7 @@ static void a_liar_who_knows_the_session_crashes_nobody_and_hangs_nobody(void **
 
 /* --- a board that lies about itself --------------------------------------------------------------------------- */
 
-typedef enum fib { FIB_WORKS_BEFORE_HELLO, FIB_EPOCH, FIB_SPAN } fib;
+typedef enum fib { FIB_WORKS_BEFORE_HELLO, FIB_EPOCH, FIB_EPOCHS, FIB_SPAN } fib;
 
 static struct {
     kvr_link link;
@@ -609,14 +609,16 @@ static void tell_fibs(rig *r) {
         fib_send(r, &f, bytes);
         return;
     }
-    while (fibber.link.recv(fibber.link.user, inbox, sizeof inbox, &n) == KVR_OK) {
-        if (kvri_frame_open(inbox, n, &heard) != KVR_OK || heard.kind != KVRI_FRAME_HELLO) continue;
-        if (fibber.what != FIB_EPOCH) continue;
+    int asked = fibber.what == FIB_EPOCHS;
+    while (fibber.link.recv(fibber.link.user, inbox, sizeof inbox, &n) == KVR_OK)
+        asked |= kvri_frame_open(inbox, n, &heard) == KVR_OK && heard.kind == KVRI_FRAME_HELLO;
+    if (asked && fibber.what != FIB_WORKS_BEFORE_HELLO && c->state == KVRI_CHAIN_HELLO) {
         const kvri_hello hello = kvri_chain_hello(rig_lead(r));
         f.kind = KVRI_FRAME_HELLO;
-        f.epoch = UINT32_MAX - 1;
+        f.epoch = fibber.what == FIB_EPOCH ? UINT32_MAX - 1 : c->epoch + (1u << 20);
         f.payload_bytes = kvri_hello_put(&hello, payload);
         fib_send(r, &f, bytes);
+        return;
     }
     if (fibber.what != FIB_WORKS_BEFORE_HELLO || r->polls % 8 != 0) return;
     kvri_report report;
@@ -632,7 +634,7 @@ static void a_board_that_lies_about_itself_costs_one_timeout_and_is_forgotten(vo
     (void)state;
     fixture f;
     fixture_open(&f);
-    for (int what = FIB_WORKS_BEFORE_HELLO; what <= FIB_EPOCH; what++) {
+    for (int what = FIB_WORKS_BEFORE_HELLO; what <= FIB_EPOCHS; what++) {
         rig r;
         rig_answer a;
         char address[KVR_ADDRESS_CAP];
@@ -644,12 +646,13 @@ static void a_board_that_lies_about_itself_costs_one_timeout_and_is_forgotten(vo
         assert_int_equal(fibber.link.connect(fibber.link.user, 0, rig_address(address, 2)), KVR_OK);
         r.boards[0].dead = 1;
         r.before_turn = tell_fibs;
-        for (int question = 0; question < 3; question++) {
+        for (int question = 0; question < 4; question++) {
             ask(&f, &r, 3, &a);
             assert_int_equal(a.status, KVR_OK);
             assert_true(rig_same(&f.model, &a, &f.truth));
             assert_true((a.lost & ~1ull) == 0 && a.stats.n_boards == 2);
-            assert_true(a.took_us < (question == 0 ? LIMIT_US + LIMIT_US / 4 : LIMIT_US / 2));
+            /* the last lies may still lie in the inbox */
+            assert_true(a.took_us < (question < 1 + (what == FIB_EPOCHS) ? LIMIT_US + LIMIT_US / 4 : LIMIT_US / 2));
             rig_answer_free(&a);
             r.before_turn = NULL;
         }

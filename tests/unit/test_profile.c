@@ -58,6 +58,10 @@ static void what_a_board_measured_is_read_back_whatever_its_texts(void **state) 
     const size_t n = kvr_board_profile_write(&p, text, sizeof text);
     assert_int_equal(kvr_board_profile_read(text, n, &again, NULL), KVR_OK);
     assert_string_equal(again.name, "-");
+    strcpy(p.name, "  ");
+    const size_t blank = kvr_board_profile_write(&p, text, sizeof text);
+    assert_int_equal(kvr_board_profile_read(text, blank, &again, NULL), KVR_OK);
+    assert_string_equal(again.name, "-");
     assert_non_null(strstr(again.source, "memory_gbs 9"));
     assert_true(again.memory_gbs == p.memory_gbs);
 }

@@ -456,6 +456,10 @@ static void idle_never_blocks_in_the_device_and_run_may(void **state) {
     while (kvr_session_poll(rig_lead(&r), &event) != KVR_END) kvr_session_idle(rig_lead(&r), 100);
     assert_int_equal(blocked, 0);
     assert_int_equal(rig_prompt(&r, ids, 3, 2, 1, NULL), KVR_OK);
+    while (kvr_session_poll(rig_lead(&r), &event) != KVR_END) kvr_session_idle(rig_lead(&r), UINT64_MAX);
+    assert_true(blocked > 0);
+    blocked = 0;
+    assert_int_equal(rig_prompt(&r, ids, 3, 2, 1, NULL), KVR_OK);
     assert_int_equal(kvr_session_run(rig_lead(&r), NULL, NULL), KVR_OK);
     assert_true(blocked > 0);
     rig_close(&r);

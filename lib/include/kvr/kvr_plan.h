@@ -14,8 +14,8 @@ extern "C" {
 
 /* Zero is the default of every field. */
 typedef struct kvr_config {
-    uint32_t struct_bytes;    /* sizeof, or 0; another size (of other headers) is refused. So in every structure that is
-                               * handed in; in those that are given back it is the library's own */
+    uint32_t struct_bytes;    /* sizeof, or 0; another size (of other headers) is refused. So in kvr_prompt and
+                               * kvr_opencl_config; in structures that are given back it is the library's own */
     uint32_t ctx_tokens;      /* prompt + answer; 1..2^20; 0 = the model's training context */
     uint32_t batch_tokens;    /* rows per operator call (micro-batch), 1..4096; 0 = 256, in a chain fewer
                                * where a backend's operators block (kvr_backend.call_products). Costs batch * (model

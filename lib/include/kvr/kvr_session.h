@@ -171,7 +171,8 @@ kvr_status kvr_session_poll(kvr_session *session, kvr_event *out);
 typedef int (*kvr_event_fn)(void *user, const kvr_event *event);
 kvr_status kvr_session_run(kvr_session *session, kvr_event_fn callback, void *user);
 /* Sleeps until poll may have something to do, at most max_us (and what the port's sleep or the link's wait may be late
- * by): for loops of the application's own. */
+ * by): for loops of the application's own. UINT64_MAX: as kvr_session_run does, in the device for as long as its
+ * operators take, without the port's sleep, which costs up to 0.2 ms per token. */
 void kvr_session_idle(kvr_session *session, uint64_t max_us);
 /* Ends the question under way, or a helper's service; other boards are told. Poll until KVR_END (or the failure) before
  * the next prompt: the device may still be writing. */
