@@ -104,7 +104,8 @@ static double chance(uint64_t key, uint64_t n) {
 static double send_varying(const kvri_wire *w, double t, double bytes) {
     double left_us = bytes * w->byte_us; /* at full bandwidth */
     const double mean = 1 - w->slow_chance * (1 - w->slow_factor);
-    if (left_us > MOST_PERIODS * mean * w->period_us) return t + left_us / mean; /* evened out: to 1 % if half are slow */
+    /* chance has evened out, to 1 % if half of the periods are slow */
+    if (left_us > MOST_PERIODS * mean * w->period_us) return t + left_us / mean;
     for (uint64_t period = (uint64_t)(t / w->period_us);; period++) {
         const double factor = chance(w->key, period) < w->slow_chance ? w->slow_factor : 1;
         const double end = (double)(period + 1) * w->period_us;

@@ -224,7 +224,7 @@ static kvr_status check_token_array(intake *in, key_id id, uint32_t type, uint32
     return KVR_OK;
 }
 
-/* By custom <unk>, <s>, </s> are the first of an SPM vocabulary. 11 is Falcon's <|endoftext|>, and a comma in others. */
+/* By custom <unk>, <s>, </s> are the first of an SPM vocabulary. 11 is Falcon's <|endoftext|>, a comma in others. */
 static int is_customary(const intake *in, int32_t id) {
     const kvri_gguf_value *tokens = &in->keys[KEY_TOKENS];
     kvri_str text = {NULL, 0};
