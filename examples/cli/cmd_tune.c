@@ -12,12 +12,14 @@ static const command_help HELP = {
 static const option_id ACCEPTS[] = {OPT_DEVICE, OPT_THREADS, OPT_END};
 
 #ifdef KVR_HAVE_OPENCL
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "affinity.h"
+#include "child.h"
 #include "kvr/kvr_session.h"
 #include "tuning_file.h"
 
@@ -32,6 +34,7 @@ typedef struct tuner {
     kvr_opencl_tuning best;
     void *weight; /* of any type and shape here */
     int failed;
+    int code; /* not EXIT_OK: stop */
 } tuner;
 
 static double now_s(void) {
@@ -106,15 +109,14 @@ static double measure_on(const tuner *u, const kvr_backend *b, const bench_case 
     return rate;
 }
 
-/* A candidate that the device refuses counts as 0: it is not the best. */
-static double measure(const tuner *u, const kvr_opencl_tuning *tuning, const bench_case *c) {
+static double measure_here(const tuner *u, const bench_case *c) {
     kvr_opencl_config config = u->config;
     kvr_opencl *opencl = NULL;
     kvr_backend backend;
     kvr_error error = {0};
     void *memory = NULL;
     double rate = 0;
-    config.tuning = tuning;
+    config.tuning = &u->best;
     config.gemm = c->gemm;
     config.precision = c->precision;
     if (posix_memalign(&memory, 64, kvr_opencl_bytes()) != 0) return 0;
@@ -124,6 +126,35 @@ static double measure(const tuner *u, const kvr_opencl_tuning *tuning, const ben
         kvr_opencl_close(opencl);
     }
     free(memory);
+    return rate;
+}
+
+typedef struct measuring {
+    const tuner *u;
+    const bench_case *c;
+} measuring;
+
+static int send_rate(void *arg, int fd) {
+    const measuring *m = arg;
+    signal(SIGINT, SIG_DFL); /* nothing here asks for them */
+    signal(SIGTERM, SIG_DFL);
+    const double rate = measure_here(m->u, m->c);
+    return child_send(fd, &rate, sizeof rate);
+}
+
+static int take_rate(void *user, const void *result) {
+    memcpy(user, result, sizeof(double));
+    return EXIT_OK;
+}
+
+/* In a process of its own: parameters of CLBlast that a process has used cannot be taken back. A candidate that the
+ * device refuses, or dies of, counts as 0: it is not the best. */
+static double measure(tuner *u, const bench_case *c) {
+    measuring m = {u, c};
+    double rate = 0, result = 0;
+    if (u->code != EXIT_OK) return 0;
+    const int code = child_run(send_rate, &m, &result, sizeof result, take_rate, &rate);
+    if (code >= EXIT_SIGNAL_BASE) u->code = code;
     return rate;
 }
 
@@ -140,7 +171,7 @@ static void try_values(tuner *u, const char *what, const bench_case *c, uint32_t
     for (size_t i = 0; i < n; i++) {
         *first = values[i][0];
         if (second != NULL) *second = values[i][1];
-        const double rate = measure(u, &u->best, c);
+        const double rate = measure(u, c);
         if (second != NULL) printf("  %2u x %u  %8.1f Gmac/s\n", values[i][0], 16 * values[i][1], rate);
         else printf("  %7u  %8.1f Gmac/s\n", values[i][0], rate);
         fflush(stdout);
@@ -157,11 +188,13 @@ static void try_values(tuner *u, const char *what, const bench_case *c, uint32_t
 static void decide(tuner *u, const char *what, const bench_case *own, uint32_t weight_rows, uint32_t *out) {
     bench_case c = *own;
     c.weight_rows = weight_rows;
-    const double mine = measure(u, &u->best, &c);
+    const double mine = measure(u, &c);
     c.gemm = KVR_OPENCL_GEMM_CLBLAST;
-    const double theirs = measure(u, &u->best, &c);
-    *out = theirs > mine ? KVR_OPENCL_GEMM_CLBLAST : KVR_OPENCL_GEMM_OWN;
-    printf("%-22s own %8.1f, CLBlast %8.1f Gmac/s: %s\n", what, mine, theirs, theirs > mine ? "CLBlast" : "own");
+    const double theirs = measure(u, &c);
+    /* without CLBlast, kvr's own is measured twice */
+    const int is_theirs = theirs > mine * 1.05;
+    *out = is_theirs ? KVR_OPENCL_GEMM_CLBLAST : KVR_OPENCL_GEMM_OWN;
+    printf("%-22s own %8.1f, CLBlast %8.1f Gmac/s: %s\n", what, mine, theirs, is_theirs ? "CLBlast" : "own");
     fflush(stdout);
     u->failed |= mine <= 0 && theirs <= 0;
 }
@@ -170,7 +203,7 @@ static int tune(tuner *u, const kvr_opencl_info *device) {
     static const uint32_t tiles[][2] = {{12, 2}, {14, 2}, {8, 2}, {6, 2}, {12, 1}, {8, 1}, {6, 1}, {4, 1}};
     static const uint32_t panels[][2] = {{64, 0}, {128, 0}, {256, 0}};
     static const uint32_t dots[][2] = {{6, 0}, {4, 0}, {5, 0}, {8, 0}, {3, 0}};
-    /* CLBlast's own table first: a set that a process has chosen cannot be taken back there */
+    /* CLBlast's own table first */
     static const uint32_t sets[][2] = {{1, 0}, {2, 0}, {3, 0}, {4, 0}};
     kvr_opencl_tuning *best = &u->best;
     char path[1100];
@@ -191,6 +224,7 @@ static int tune(tuner *u, const kvr_opencl_info *device) {
     decide(u, "wide weights, floats", &FLOATS, WIDE, &best->wide_float);
     decide(u, "narrow weights, 8 bits", &INTEGERS, NARROW, &best->narrow_int);
     decide(u, "wide weights, 8 bits", &INTEGERS, WIDE, &best->wide_int);
+    if (u->code != EXIT_OK) return u->code;
     if (u->failed)
         return say_error("a product failed in every form on this device; nothing was kept, try -d with another");
     const int code = tuning_file_save(path, best);
@@ -198,14 +232,31 @@ static int tune(tuner *u, const kvr_opencl_info *device) {
     return code;
 }
 
-static int run(const options *opt) {
-    tuner u;
-    const char *place = opt->device;
+/* The device that the options name; in a child, so that every measurement begins with drivers at rest. */
+static int send_device(void *arg, int fd) {
+    const tuner *u = arg;
     kvr_error error = {0};
     kvr_opencl_info device;
     kvr_opencl *opencl = NULL;
     void *memory = NULL;
-    int code = EXIT_FAILED;
+    if (posix_memalign(&memory, 64, kvr_opencl_bytes()) != 0)
+        return say_error("not enough memory to measure: end other programs");
+    if (kvr_opencl_open(memory, kvr_opencl_bytes(), &u->config, NULL, &opencl, &error) != KVR_OK)
+        return say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is)", &error);
+    kvr_opencl_device(opencl, &device);
+    kvr_opencl_close(opencl);
+    return child_send(fd, &device, sizeof device);
+}
+
+static int take_device(void *user, const void *result) {
+    memcpy(user, result, sizeof(kvr_opencl_info));
+    return EXIT_OK;
+}
+
+static int run(const options *opt) {
+    tuner u;
+    const char *place = opt->device;
+    kvr_opencl_info device, result;
     memset(&u, 0, sizeof u);
     if (place != NULL && strcmp(place, "opencl") == 0) place = NULL;
     if (place != NULL && strncmp(place, "opencl:", 7) == 0) place += 7;
@@ -215,16 +266,9 @@ static int run(const options *opt) {
     if (opt->threads != 0 && affinity_hold(0, opt->threads) != 0)
         say_note("cannot hold this process to %u cores", opt->threads);
     u.weight = calloc((size_t)WIDE * COLUMNS, sizeof(float));
-    if (u.weight == NULL || posix_memalign(&memory, 64, kvr_opencl_bytes()) != 0)
-        code = say_error("not enough memory to measure: end other programs");
-    else if (kvr_opencl_open(memory, kvr_opencl_bytes(), &u.config, NULL, &opencl, &error) != KVR_OK)
-        code = say_kvr_error("cannot use OpenCL ('kvr devices' lists what there is)", &error);
-    else {
-        kvr_opencl_device(opencl, &device);
-        kvr_opencl_close(opencl);
-        code = tune(&u, &device);
-    }
-    free(memory);
+    if (u.weight == NULL) return say_error("not enough memory to measure: end other programs");
+    int code = child_run(send_device, &u, &result, sizeof result, take_device, &device);
+    if (code == EXIT_OK) code = tune(&u, &device);
     free(u.weight);
     return code;
 }

@@ -1,21 +1,14 @@
-#define _GNU_SOURCE /* pipe2, prctl */
 #include "measure.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "affinity.h"
 #include "balance.h"
+#include "child.h"
 #include "say.h"
-#include "signals.h"
 #include "statistics.h"
 #include "timeline.h"
 
@@ -60,18 +53,6 @@ static int run_once(chain *c, const options *opt, const int32_t *ids, uint32_t n
     return code;
 }
 
-static int write_all(int fd, const void *data, size_t bytes) {
-    const char *at = data;
-    while (bytes > 0) {
-        ssize_t n = write(fd, at, bytes);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return EXIT_FAILED; /* the parent is gone */
-        at += n;
-        bytes -= (size_t)n;
-    }
-    return EXIT_OK;
-}
-
 static uint64_t peak_bytes(void) {
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024u : 0;
@@ -112,7 +93,7 @@ static int run_test(chain *c, const options *opt, const int32_t *ids, measure_re
         result->bytes_moved = bytes_moved(&lanes);
         code = timeline_write_trace(&lanes, opt->trace);
     }
-    return code == EXIT_OK ? write_all(fd, result, sizeof *result) : code;
+    return code == EXIT_OK ? child_send(fd, result, sizeof *result) : code;
 }
 
 static uint64_t longest(const number_list *list) {
@@ -181,51 +162,25 @@ static int run_chain(const options *opt, uint32_t n_boards, int fd) {
 
 /* --- in the parent -------------------------------------------------------------------------------------------- */
 
-/* 1: a whole result; 0: no more. Passes a signal on, so that the child ends its helpers. */
-static int read_result(int fd, pid_t child, measure_result *out) {
-    size_t have = 0;
-    while (have < sizeof *out) {
-        ssize_t n = read(fd, (char *)out + have, sizeof *out - have);
-        if (n < 0 && errno == EINTR) {
-            if (signals_caught()) kill(child, SIGTERM);
-            continue;
-        }
-        if (n <= 0) return 0;
-        have += (size_t)n;
-    }
-    return 1;
+typedef struct chain_job {
+    const options *opt;
+    uint32_t n_boards;
+    measure_fn callback;
+    void *user;
+} chain_job;
+
+static int measure_chain(void *arg, int fd) {
+    const chain_job *job = arg;
+    return run_chain(job->opt, job->n_boards, fd);
+}
+
+static int take_result(void *user, const void *result) {
+    const chain_job *job = user;
+    return job->callback(job->user, result);
 }
 
 int measure_run(const options *opt, uint32_t n_boards, measure_fn callback, void *user) {
-    static measure_result result;
-    int fds[2];
-    signals_catch();
-    int code = say_finish_output(EXIT_OK); /* the child must not print it a second time */
-    if (code != EXIT_OK) return code;
-    if (pipe2(fds, O_CLOEXEC) != 0) return say_error("cannot make a pipe: %s; close other programs", strerror(errno));
-    pid_t parent = getpid(), child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (getppid() != parent) _exit(EXIT_FAILED);
-        close(fds[0]);
-        _exit(run_chain(opt, n_boards, fds[1]));
-    }
-    int why = errno;
-    close(fds[1]);
-    if (child < 0) {
-        close(fds[0]);
-        return say_error("cannot start a process: %s; close other programs", strerror(why));
-    }
-    while (code == EXIT_OK && read_result(fds[0], child, &result)) code = callback(user, &result);
-    if (code != EXIT_OK) kill(child, SIGTERM);
-    close(fds[0]);
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        if (signals_caught()) kill(child, SIGTERM);
-    if (signals_caught()) return EXIT_SIGNAL_BASE + signals_caught();
-    if (code != EXIT_OK) return code;
-    if (WIFSIGNALED(status))
-        return say_error("the measuring process was killed by signal %d; run again, or use fewer boards",
-                         WTERMSIG(status));
-    return WEXITSTATUS(status);
+    static measure_result result; /* large for a stack */
+    chain_job job = {opt, n_boards, callback, user};
+    return child_run(measure_chain, &job, &result, sizeof result, take_result, &job);
 }

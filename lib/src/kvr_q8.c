@@ -9,6 +9,7 @@
 #define PACKED (2u + BLOCK)
 #define LEAST_EXPONENT (-24) /* 2^-24 is the smallest F16 */
 #define MOST_EXPONENT 9      /* 127 * 2^9 is below the largest F16 */
+#define F16_OVERFLOWS 65520.0f
 
 /* The exponent of a block's scale: the least with which its largest value rounds to 127 at most. */
 static int exponent_of(const float *x) {
@@ -29,16 +30,25 @@ static float power_of_two(int e) {
     return x;
 }
 
-/* -127..127; the product is exact. A whole number has no negative zero. */
+/* -127..127, also of what is no number; the product is exact. A whole number has no negative zero. */
 static int steps(float x, float per_unit) {
     const float q = rintf(x * per_unit);
     return q >= 127.0f ? 127 : q > -127.0f ? (int)q : -127;
 }
 
+/* One value that is no number, or too large for a cache in F16, makes its block one: bytes cannot say it, the scale
+ * can. */
+static int is_beyond(const float *x) {
+    int beyond = 0;
+    for (uint32_t i = 0; i < BLOCK; i++) beyond |= !(fabsf(x[i]) < F16_OVERFLOWS);
+    return beyond;
+}
+
 void kvri_q8_round(float *x, uint32_t n) {
     for (uint32_t b = 0; b < n; b += BLOCK) {
         const int e = exponent_of(x + b);
-        for (uint32_t i = b; i < b + BLOCK; i++) x[i] = (float)steps(x[i], power_of_two(-e)) * power_of_two(e);
+        const float step = is_beyond(x + b) ? NAN : power_of_two(e);
+        for (uint32_t i = b; i < b + BLOCK; i++) x[i] = (float)steps(x[i], power_of_two(-e)) * step;
     }
 }
 
@@ -48,7 +58,7 @@ void kvri_q8_pack(uint32_t dtype, uint8_t *bytes, uint32_t n) {
         float x[BLOCK];
         kvri_dtype_to_f32(dtype, bytes + b * step, BLOCK, x);
         const int e = exponent_of(x);
-        const uint16_t scale = kvri_f32_to_f16(power_of_two(e));
+        const uint16_t scale = kvri_f32_to_f16(is_beyond(x) ? NAN : power_of_two(e));
         uint8_t *out = bytes + (size_t)b * PACKED;
         out[0] = (uint8_t)scale;
         out[1] = (uint8_t)(scale >> 8);

@@ -41,7 +41,8 @@ static float16 exp_down16(float16 x) {
     p = p * (r * r) + r;
     p = p + 1.0f;
     p = as_float16(as_int16(p) + (as_int16(shifted) << 23));
-    return select(p, (float16)0.0f, x < -87.3f);
+    /* fmax passes over what is no number, which must be seen in the end */
+    return select(select(p, (float16)0.0f, x < -87.3f), x, isnan(x));
 }
 
 /* One of four steps: after all of them v[i].s<j> is what v[j].s<i> was. */

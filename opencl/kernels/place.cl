@@ -22,8 +22,10 @@ kernel void KV(store)(global const float *src, uint src_row, global KVT *dst, ui
         const float16 lo = vload16(0, from + i);
         const float16 hi = vload16(1, from + i);
         const int e = exponent_8bit(lo, hi);
-        KV_STORE16(round_8bit(lo, e), to + i);
-        KV_STORE16(round_8bit(hi, e), to + i + 16u);
+        /* what is no number, or too large, makes all of the block one: kvr_q8.c */
+        const int fits = all((fabs(lo) < 65520.0f) & (fabs(hi) < 65520.0f));
+        KV_STORE16(fits ? round_8bit(lo, e) : (float16)NAN, to + i);
+        KV_STORE16(fits ? round_8bit(hi, e) : (float16)NAN, to + i + 16u);
     }
     KV(convert)(from, to, i, end);
 }

@@ -27,7 +27,8 @@ static void quantise_row(global const float *from, uint t, uint first, uint end,
         const size_t block = (size_t)t * (K / QUANT_BLOCK) + k / QUANT_BLOCK;
         vstore16(convert_char16(q_lo), 0, x + block * QUANT_BLOCK);
         vstore16(convert_char16(q_hi), 1, x + block * QUANT_BLOCK);
-        x_scale[block] = most / 127.0f;
+        /* fmax passes over what is no number, and a byte cannot say it */
+        x_scale[block] = any(isnan(lo) | isnan(hi)) ? NAN : most / 127.0f;
         vstore2(s4.even + s4.odd, block, x_sum);
     }
 }

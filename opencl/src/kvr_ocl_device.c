@@ -22,12 +22,20 @@ static const char broken_driver[] =
     "an OpenCL driver is installed but fails before it names a device: install it again or another one, "
     "or use the reference backend (kvr: -d reference)";
 
+/* Without blanks at its ends, as files keep it (brand strings of processors are padded); "-" when nothing is left. */
+static void put_text(const char *text, char *out, size_t cap) {
+    const char *begin = text + strspn(text, " \t");
+    kvri_copy_printable(out, cap, begin, strlen(begin));
+    for (size_t n = strlen(out); n > 0 && out[n - 1] == ' '; n--) out[n - 1] = '\0';
+    if (out[0] == '\0') out[0] = '-', out[1] = '\0';
+}
+
 static void device_text(cl_device_id device, cl_device_info what, char *out, size_t cap) {
     char text[1024];
     size_t n = 0;
     memset(text, 0, sizeof text);
     if (clGetDeviceInfo(device, what, sizeof text - 1, text, &n) != CL_SUCCESS) text[0] = 0;
-    kvri_copy_printable(out, cap, text, strlen(text));
+    put_text(text, out, cap);
 }
 
 static uint64_t device_u64(cl_device_id device, cl_device_info what) {
@@ -68,7 +76,7 @@ static void describe(cl_platform_id platform, cl_device_id device, kvr_opencl_in
     char text[256];
     memset(text, 0, sizeof text);
     if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof text - 1, text, NULL) != CL_SUCCESS) text[0] = 0;
-    kvri_copy_printable(out->platform_name, sizeof out->platform_name, text, strlen(text));
+    put_text(text, out->platform_name, sizeof out->platform_name);
     device_text(device, CL_DEVICE_NAME, out->name, sizeof out->name);
     device_text(device, CL_DEVICE_VERSION, out->version, sizeof out->version);
     device_text(device, CL_DRIVER_VERSION, out->driver_version, sizeof out->driver_version);
@@ -255,6 +263,7 @@ static uint32_t dot_of_cpu(int wide) {
 
 static uint32_t dot_of(const kvr_opencl *cl, int wide) {
     if (cl->limits.is_cpu) return cl->limits.is_pocl ? dot_of_cpu(wide) : DOT_PLAIN;
+    if (cl->precision == KVR_OPENCL_PRECISION_EXACT) return DOT_PLAIN; /* a way out where the others do not compile */
     if (has_extension(cl->device, "cl_khr_integer_dot_product")) return DOT_KHR;
     if (has_extension(cl->device, "cl_arm_integer_dot_product_accumulate_int8")) return DOT_ARM;
     return DOT_PLAIN;

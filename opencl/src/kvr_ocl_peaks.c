@@ -113,7 +113,7 @@ static kvr_status prepare(peaks_run *run, kvr_error *error) {
     cl_int native = CL_SUCCESS;
     /* On CPUs three quarters of the registers that the tile of the own product fills: enough chains to hide the
      * latency, and room for x and y. */
-    run->vecs = cl->limits.is_cpu ? cl->limits.tile_rows * cl->limits.tile_vecs * 3u / 4u : 2u;
+    run->vecs = cl->limits.is_cpu ? (cl->limits.tile_rows * cl->limits.tile_vecs * 3u + 3u) / 4u : 2u;
     run->group = cl->limits.work_group;
     run->items = (size_t)cl->info.compute_units * (cl->limits.is_cpu ? 64u : 2048u);
     snprintf(options, sizeof options, "-DKVR_CPU=%u -DKVR_DOT=%u -DKVR_PAIR=%u -DKVR_PEAK_VECS=%uu",

@@ -158,12 +158,15 @@ kvr_status kvri_ocl_program_build(kvr_opencl *cl, const char *const *sources, cl
         return kvri_ocl_fail(error, KVR_ERR_DEVICE, "the driver does not take the kernels' source", native);
     native = clBuildProgram(*out, 1, &cl->device, options, NULL, NULL);
     if (native == CL_SUCCESS) return KVR_OK;
-    char log[2048];
-    memset(log, 0, sizeof log);
-    if (clGetProgramBuildInfo(*out, cl->device, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL) == CL_SUCCESS)
+    size_t bytes = 0; /* a smaller buffer gets nothing at all */
+    if (clGetProgramBuildInfo(*out, cl->device, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS) bytes = 0;
+    char *log = bytes > 0 ? calloc(1, bytes + 1) : NULL; /* while opening only, as in kvr_ocl_cache.c */
+    if (log != NULL && clGetProgramBuildInfo(*out, cl->device, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) == CL_SUCCESS)
         kvri_ocl_log(cl, KVR_LOG_ERROR, log);
+    free(log);
     return kvri_ocl_fail(error, KVR_ERR_DEVICE,
-                         "the driver cannot build the kernels (its words are in the log): choose another device",
+                         "the driver cannot build the kernels (its words are in the log): try precision exact (kvr: "
+                         "--precision exact), or another device",
                          native);
 }
 

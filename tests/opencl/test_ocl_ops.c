@@ -494,7 +494,8 @@ static void stored_keys_of_8_bits_are_the_same_everywhere(void **state) {
     for (int e = -30; e < 18; e += 4) {
         rig_fill(x, 5 * cols, (uint32_t)(e + 31));
         for (uint32_t i = 0; i < 5 * cols; i++) x[i] = ldexpf(x[i], e);
-        x[32] = 1e30f;
+        x[32] = 65519.0f;
+        x[96] = e % 8 == 0 ? NAN : 1e30f; /* too large, as what is no number, makes its block none */
         for (uint32_t i = 64; i < 96; i++) x[i] = 0.0f;
         for (size_t side = 0; side < 2; side++) {
             const rig_side *b = &r.sides[side];
@@ -507,9 +508,71 @@ static void stored_keys_of_8_bits_are_the_same_everywhere(void **state) {
             rig_read(b, kv16, 0, 7, half);
             rig_read(b, kv32, 0, 7, whole);
             if (side == 0) memcpy(first_half, half, sizeof half);
-            assert_memory_equal(half + cols, first_half + cols, 5 * cols * sizeof half[0]);
-            for (uint32_t i = cols; i < 6 * cols; i++) assert_true((double)whole[i] == rig_half(half[i]));
+            for (uint32_t i = cols; i < 6 * cols; i++) {
+                const uint32_t block = (i - cols) / 32;
+                if (block == 3) assert_true(isnan(whole[i]) && (half[i] & 0x7fffu) > 0x7c00u);
+                else assert_true(half[i] == first_half[i] && (double)whole[i] == rig_half(half[i]));
+            }
         }
+    }
+    rig_close(&r);
+}
+
+/* Of row t of n columns; other rows must be numbers. */
+static void expect_none(const rig_side *b, const float *got, uint32_t rows, uint32_t cols, uint32_t t, const char *what) {
+    for (uint32_t i = 0; i < rows * cols; i++)
+        if (isfinite(got[i]) == (i / cols == t)) fail_msg("%s: %s, row %u", b->name, what, i / cols);
+}
+
+/* A damaged weight makes one value of one row none; what comes of it must not pass for a number. */
+static void what_is_no_number_stays_none(void **state) {
+    (void)state;
+    enum { ROWS = 5, K = 64, N = 48, H = 4, D = 16, CTX = 40, FIRST = 33 };
+    static const kvr_dtype types[] = {KVR_DTYPE_F16, KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0};
+    if (rig_no_device()) skip();
+    rig r;
+    uint32_t weights[3];
+    rig_begin(&r, ROWS, CTX, H, H, D);
+    for (size_t d = 0; d < 3; d++) weights[d] = rig_add(&r, KVR_ROLE_MATRIX, types[d], N, K);
+    const uint32_t src = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, K);
+    const uint32_t dst = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, N);
+    const uint32_t q = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, H * D);
+    const uint32_t k = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F32, CTX, H * D);
+    const uint32_t v = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F32, CTX, H * D);
+    const uint32_t out = rig_add(&r, KVR_ROLE_WORK, KVR_DTYPE_F32, ROWS, H * D);
+    rig_open(&r, NULL);
+    float x[ROWS * K], got[ROWS * H * D], kv[CTX * H * D];
+    for (size_t side = 0; side < 2; side++) {
+        const rig_side *b = &r.sides[side];
+        for (uint32_t n = 1; n <= ROWS; n += ROWS - 1)
+            for (size_t d = 0; d < 3; d++) {
+                rig_fill(x, ROWS * K, 3);
+                x[(n - 1) * K + 37] = NAN;
+                rig_write(b, src, 0, ROWS, x);
+                const kvr_view to = {dst, 0}, from = {src, 0};
+                rig_ok(b, b->backend.matmul(b->backend.user, to, weights[d], from, n,
+                                            n == 1 ? KVR_PATH_DECODE : KVR_PATH_PREFILL, 0));
+                rig_read(b, dst, 0, n, got);
+                expect_none(b, got, n, N, n - 1, kvr_dtype_name(types[d]));
+            }
+        /* a query, a key, a value; all of the row's heads, so that every column shows it */
+        for (int which = 0; which < 3; which++)
+            for (uint32_t n = 1; n <= ROWS; n += ROWS - 1) {
+                const kvr_attention how = {0.25f, 0.0f, 0, n == 1 ? KVR_PATH_DECODE : KVR_PATH_PREFILL};
+                rig_fill(x, ROWS * H * D, 4);
+                for (uint32_t h = 0; which == 0 && h < H; h++) x[(n - 1) * H * D + h * D + 3] = NAN;
+                rig_write(b, q, 0, ROWS, x);
+                for (uint32_t t = 1; t < 3; t++) { /* keys, values */
+                    rig_fill(kv, CTX * H * D, 5 + t);
+                    for (uint32_t i = 0; (int)t == which && i < H * D; i++)
+                        if (t == 2 || i % D == 5) kv[(FIRST + n - 1) * H * D + i] = NAN; /* the last row's own token */
+                    rig_write(b, t == 1 ? k : v, 0, CTX, kv);
+                }
+                const kvr_view to = {out, 0}, from = {q, 0};
+                rig_ok(b, b->backend.attention(b->backend.user, to, from, k, v, &how, n, FIRST));
+                rig_read(b, out, 0, n, got);
+                expect_none(b, got, n, H * D, n - 1, which == 0 ? "a query" : which == 1 ? "a key" : "a value");
+            }
     }
     rig_close(&r);
 }
@@ -829,6 +892,7 @@ int main(void) {
         cmocka_unit_test(activations_agree_with_double_precision),
         cmocka_unit_test(stored_keys_are_rounded_to_nearest_even),
         cmocka_unit_test(stored_keys_of_8_bits_are_the_same_everywhere),
+        cmocka_unit_test(what_is_no_number_stays_none),
         cmocka_unit_test(attention_agrees_with_double_precision),
         cmocka_unit_test(rings_give_the_bits_of_caches_of_all_rows),
         cmocka_unit_test(attention_over_more_than_a_ring_holds_is_refused),

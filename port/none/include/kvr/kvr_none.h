@@ -25,7 +25,8 @@ typedef struct kvr_none {
 
 /*
  * Fills out with a clock that starts at 0. `none` must outlive it. The clock must be read at least once per wrap of the
- * counter (49 days at 1 kHz, 4.2 s at 1 GHz); a session that is polled does that. Not for use from interrupts.
+ * counter (49 days at 1 kHz, 4.2 s at 1 GHz). A session that is polled does that, between operators: divide a counter
+ * that wraps within the longest of them. Not for use from interrupts.
  * ARG: a NULL pointer, or ticks_per_second 0.
  */
 kvr_status kvr_none_port(kvr_none *none, kvr_none_tick_fn tick, void *tick_user, uint32_t ticks_per_second,
