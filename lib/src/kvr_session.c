@@ -478,8 +478,8 @@ static kvr_status poll_sample(kvr_session *s, uint64_t now_us, kvr_event *out) {
                                           s->parts.candidates, &id);
     if (status != KVR_OK) {
         kvri_fail(&s->error, status, MODULE,
-                  "the logits hold no number to choose from: the file's weights are damaged, or make keys that F16 does "
-                  "not hold (kv_dtype F32 does)");
+                  "the logits hold no number to choose from: the file's weights are damaged, or make keys that F16 "
+                  "does not hold (kv_dtype F32 does)");
         return give_up(s, status);
     }
     if (s->n_new == 0) {

@@ -519,7 +519,8 @@ static void stored_keys_of_8_bits_are_the_same_everywhere(void **state) {
 }
 
 /* Of row t of n columns; other rows must be numbers. */
-static void expect_none(const rig_side *b, const float *got, uint32_t rows, uint32_t cols, uint32_t t, const char *what) {
+static void expect_none(const rig_side *b, const float *got, uint32_t rows, uint32_t cols, uint32_t t,
+                        const char *what) {
     for (uint32_t i = 0; i < rows * cols; i++)
         if (isfinite(got[i]) == (i / cols == t)) fail_msg("%s: %s, row %u", b->name, what, i / cols);
 }
