@@ -210,7 +210,7 @@ void kvri_fields_write(kvri_writer *w, const kvri_field *fields, size_t n_fields
         switch (fields[i].kind) {
         case KVRI_FIELD_TEXT:
             kvri_copy_printable(line, (size_t)kvri_min(sizeof line, fields[i].cap), place, strlen(place));
-            kvri_write_text(w, line[strspn(line, " ")] != '\0' ? line : "-");
+            kvri_write_text(w, trim(line, line + strlen(line)).n != 0 ? line : "-");
             break;
         case KVRI_FIELD_U32:
             memcpy(&whole, place, sizeof whole);
