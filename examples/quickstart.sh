@@ -4,6 +4,7 @@
 # that comes with kvr. Then the same prompt on one such board, to compare.
 #   KVR_SKIP_INSTALL=1   install nothing, everything is here by other means
 set -euo pipefail
+export LC_ALL=C.UTF-8 # what wc and sort print is read below
 case ${1:-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 [ $# = 0 ] || { echo "quickstart.sh: takes no argument, not '$1'; see --help" >&2; exit 2; }
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds kvr with each part left out, and as shared libraries; installs each, and builds and runs consumers of what was
 # installed.
-#   tests/options.sh [NAME...]      names: no-opencl no-clblast no-zmq bare shared; default: all
+#   tests/options.sh [NAME...]      names: no-opencl no-clblast no-zmq bare shared fast; default: all
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -46,8 +46,27 @@ shows_kvr_only() {
     done
 }
 
+# As installed, with nothing said to the loader.
+finds_its_libraries() {
+    local kvr=build/options/shared/package/find_package/prefix/bin/kvr
+    "$kvr" --version >build/options/answer.log 2>&1 || { cat build/options/answer.log; echo "$kvr does not start"; return 1; }
+}
+
+# A parent's -Ofast would have NaN pass for numbers.
+sees_nan_with_ofast() {
+    local test folder=build/options/fast
+    rm -rf $folder
+    mkdir -p $folder
+    { cmake -S . -B $folder -G Ninja -DCMAKE_C_FLAGS=-Ofast -DKVR_WITH_OPENCL=OFF -DKVR_WITH_ZMQ=OFF \
+        -DKVR_BUILD_EXAMPLES=OFF && cmake --build $folder --target test_sample test_q8; } >$folder/log 2>&1 ||
+        { tail -n 40 $folder/log; echo "did not build: fast"; return 1; }
+    for test in test_sample test_q8; do
+        "$(find $folder -name $test -type f -perm -u+x)" >$folder/log 2>&1 || { cat $folder/log; return 1; }
+    done
+}
+
 bad=0
-for name in ${*:-no-opencl no-clblast no-zmq bare shared}; do
+for name in ${*:-no-opencl no-clblast no-zmq bare shared fast}; do
     case $name in
     no-opencl) build $name -DKVR_WITH_OPENCL=OFF && answers $name reference && consume $name core,zmq,posix,none ;;
     no-clblast) build $name -DKVR_WITH_CLBLAST=OFF && answers $name opencl && consume $name core,opencl,none ;;
@@ -55,7 +74,8 @@ for name in ${*:-no-opencl no-clblast no-zmq bare shared}; do
     bare) build $name -DKVR_WITH_OPENCL=OFF -DKVR_WITH_ZMQ=OFF -DKVR_WITH_POSIX=OFF -DKVR_BUILD_EXAMPLES=OFF &&
         consume $name core,none ;;
     shared) build $name -DBUILD_SHARED_LIBS=ON && answers $name reference && consume $name core,opencl,zmq,posix,none &&
-        shows_kvr_only ;;
+        shows_kvr_only && finds_its_libraries ;;
+    fast) sees_nan_with_ofast ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac || { echo "FAILED: $name"; bad=1; continue; }
     echo "   $name: builds, answers, and can be used"

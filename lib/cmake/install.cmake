@@ -1,7 +1,13 @@
 # Install rules: each part of kvr that was built, its headers, and how find_package and pkg-config find it.
 include(CMakePackageConfigHelpers)
 set(KVR_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvr)
-file(RELATIVE_PATH KVR_PC_PREFIX ${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+file(RELATIVE_PATH KVR_PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+foreach(dir IN ITEMS LIBDIR INCLUDEDIR) # GNUInstallDirs allows absolute ones
+  set(KVR_PC_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
+  if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
+    set(KVR_PC_${dir} "${CMAKE_INSTALL_${dir}}")
+  endif()
+endforeach()
 
 # kvr_install_part(<core|opencl|zmq|posix|none> <pkg-config name> <folder of its headers> <description>
 #                  <parts of kvr that it requires> <libraries of others>, both by their pkg-config names)
@@ -9,7 +15,7 @@ function(kvr_install_part part pc_name include_dir description requires librarie
   if(NOT TARGET kvr_${part})
     return()
   endif()
-  set_target_properties(kvr_${part} PROPERTIES EXPORT_NAME ${part})
+  set_target_properties(kvr_${part} PROPERTIES EXPORT_NAME ${part} INSTALL_RPATH "$ORIGIN")
   install(TARGETS kvr_${part} EXPORT kvr-${part} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(EXPORT kvr-${part} NAMESPACE kvr:: DESTINATION ${KVR_CMAKE_DIR})
@@ -46,4 +52,4 @@ configure_package_config_file(lib/cmake/kvrConfig.cmake.in kvrConfig.cmake INSTA
 write_basic_package_version_file(kvrConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/kvrConfig.cmake ${PROJECT_BINARY_DIR}/kvrConfigVersion.cmake
   lib/cmake/kvrFind.cmake DESTINATION ${KVR_CMAKE_DIR})
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/kvr)

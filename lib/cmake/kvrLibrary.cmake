@@ -5,7 +5,9 @@ function(kvr_library target)
   string(REPLACE "kvr_" "" part ${target})
   add_library(${target} ${ARGN})
   add_library(kvr::${part} ALIAS ${target})
-  set_target_properties(${target} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF EXPORT_NAME ${part})
+  # visibility and unity builds: whatever a parent wants for its own
+  set_target_properties(${target} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF EXPORT_NAME ${part}
+    C_VISIBILITY_PRESET default UNITY_BUILD OFF)
   if(BUILD_SHARED_LIBS)
     set(map ${PROJECT_SOURCE_DIR}/lib/cmake/exports.map)
     set_target_properties(${target} PROPERTIES VERSION ${PROJECT_VERSION}

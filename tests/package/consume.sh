@@ -30,11 +30,16 @@ pkg_config)
     modules=kvr
     for part in ${parts//,/ }; do [ "$part" = core ] || modules="$modules kvr-$part"; done
     mkdir -p "$work/build"
-    flags=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs $modules)
+    flags=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs $modules) # blanks of paths are escaped in them
     echo "$cc -std=c99 consumer.c $flags"
-    "$cc" -std=c99 $cflags "$here/consumer.c" -o "$work/build/consumer" $flags
+    eval "\"\$cc\" -std=c99 $cflags \"\$here/consumer.c\" -o \"\$work/build/consumer\" $flags"
     ;;
 subproject)
+    # settings of a parent that are its own affair
+    "$cmake" -S "$here" -B "$work/odd" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$cflags -Ofast" -DKVR_SOURCE="$source" \
+        -DBUILD_SHARED_LIBS=ON -DCMAKE_C_VISIBILITY_PRESET=hidden -DCMAKE_UNITY_BUILD=ON
+    "$cmake" --build "$work/odd" -j 2
+    "$work/odd/consumer"
     "$cmake" -S "$here" -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$cflags" -DKVR_SOURCE="$source"
     "$cmake" --build "$work/build" -j 2
     ;;

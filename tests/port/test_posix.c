@@ -170,14 +170,14 @@ static void a_log_line_is_one_line_and_cannot_drive_a_terminal(void **state) {
     fflush(stderr);
     const int saved = dup(STDERR_FILENO);
     assert_true(saved >= 0 && dup2(ends[1], STDERR_FILENO) >= 0);
-    kvr_posix_log_stderr(NULL, KVR_LOG_WARN, "zmq", "red \033[31m\nand more");
+    kvr_posix_log_stderr(NULL, KVR_LOG_WARN, "zmq", "red \033[31m\nand \x9b" "2Jmore");
     dup2(saved, STDERR_FILENO);
     close(saved);
     close(ends[1]);
     char line[128] = {0};
     assert_true(read(ends[0], line, sizeof line - 1) > 0);
     close(ends[0]);
-    assert_string_equal(line, "kvr: warning: zmq: red ?[31m?and more\n");
+    assert_string_equal(line, "kvr: warning: zmq: red ?[31m?and ?2Jmore\n");
 }
 
 int main(void) {

@@ -7,7 +7,7 @@
 static size_t append(char *line, size_t cap, size_t at, const char *text) {
     for (size_t i = 0; text[i] != 0 && at < cap; i++) {
         /* Texts may carry names out of a model file: nothing may drive the terminal. */
-        line[at++] = (text[i] >= 0x20 && text[i] != 0x7f) ? text[i] : '?';
+        line[at++] = (text[i] >= 0x20 && text[i] <= 0x7e) ? text[i] : '?';
     }
     return at;
 }
