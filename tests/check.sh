@@ -32,7 +32,8 @@ quietly() { # what a build prints is of interest only when it fails
 
 # Source files as git knows them, or all there are where this is no repository.
 sources() {
-    { { [ -e .git ] && git ls-files "$@" 2>/dev/null; } || find . -name build -prune -o -type f -print | sed 's|^\./||'; } |
+    { { [ -e .git ] && git ls-files "$@" 2>/dev/null; } ||
+        find . -name build -prune -o -type f -print | sed 's|^\./||'; } |
         while read -r file; do
             for pattern in "$@"; do
                 # shellcheck disable=SC2254

@@ -49,7 +49,8 @@ shows_kvr_only() {
 # As installed, with nothing said to the loader.
 finds_its_libraries() {
     local kvr=build/options/shared/package/find_package/prefix/bin/kvr
-    "$kvr" --version >build/options/answer.log 2>&1 || { cat build/options/answer.log; echo "$kvr does not start"; return 1; }
+    "$kvr" --version >build/options/answer.log 2>&1 ||
+        { cat build/options/answer.log; echo "$kvr does not start"; return 1; }
 }
 
 # A parent's -Ofast would have NaN pass for numbers.

@@ -133,8 +133,8 @@ size_t kvr_zmq_bytes(uint32_t max_peers) {
 
 uint64_t kvr_zmq_library_bytes(const kvr_zmq_config *config, uint32_t peers) {
     /* Measured on libzmq 4.3.4, x86-64: 1.4 MiB resident for the first object, most of it the library's code; 67 KiB of
-     * heap for each end of a connection, 50 for what tells of failed handshakes of one that goes out. Each queue has one
-     * frame more on its way through the codec. */
+     * heap for each end of a connection, 50 for what tells of failed handshakes of one that goes out. Each queue has
+     * one frame more on its way through the codec. */
     const uint64_t fixed = 3u << 19;
     const uint64_t each = 98u << 10;
     kvr_zmq_config c;
