@@ -36,8 +36,8 @@ pkg_config)
     ;;
 subproject)
     # settings of a parent that are its own affair
-    "$cmake" -S "$here" -B "$work/odd" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$cflags -Ofast" -DKVR_SOURCE="$source" \
-        -DBUILD_SHARED_LIBS=ON -DCMAKE_C_VISIBILITY_PRESET=hidden -DCMAKE_UNITY_BUILD=ON
+    "$cmake" -S "$here" -B "$work/odd" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$cflags -Ofast" \
+        -DKVR_SOURCE="$source" -DBUILD_SHARED_LIBS=ON -DCMAKE_C_VISIBILITY_PRESET=hidden -DCMAKE_UNITY_BUILD=ON
     "$cmake" --build "$work/odd" -j 2
     "$work/odd/consumer"
     "$cmake" -S "$here" -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$cflags" -DKVR_SOURCE="$source"
