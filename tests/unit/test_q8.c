@@ -88,15 +88,14 @@ static void what_is_no_number_or_too_large_makes_its_block_none(void **state) {
         float x[64] = {1, 65519.0f};
         uint8_t bytes[64 * 4];
         x[32 + 7 * k] = bad[k];
-        memcpy(bytes, x, sizeof x);
+        kvri_dtype_from_f32(KVR_DTYPE_F32, x, 64, bytes);
         kvri_q8_round(x, 64);
         kvri_q8_pack(KVR_DTYPE_F32, bytes, 64);
         kvri_q8_unpack(KVR_DTYPE_F32, bytes, 64);
-        for (size_t i = 0; i < 64; i++) {
-            float y;
-            memcpy(&y, bytes + 4 * i, sizeof y);
-            assert_true(i < 32 ? x[i] == y && fabsf(y) <= 65024.0f : isnan(x[i]) && isnan(y));
-        }
+        float y[64];
+        kvri_dtype_to_f32(KVR_DTYPE_F32, bytes, 64, y);
+        for (size_t i = 0; i < 64; i++)
+            assert_true(i < 32 ? x[i] == y[i] && fabsf(y[i]) <= 65024.0f : isnan(x[i]) && isnan(y[i]));
     }
     float none[32] = {0};
     kvri_q8_round(none, 32);
