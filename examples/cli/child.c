@@ -58,7 +58,8 @@ int child_run(child_work work, void *arg, void *result, size_t bytes, child_take
         close(fds[0]);
         return say_error("cannot start a process: %s; close other programs", strerror(why));
     }
-    while (code == EXIT_OK && read_result(fds[0], child, result, bytes)) code = take(user, result);
+    while (code == EXIT_OK && read_result(fds[0], child, result, bytes))
+        if (take != NULL) code = take(user, result);
     if (code != EXIT_OK) kill(child, SIGTERM);
     close(fds[0]);
     int status = 0;

@@ -9,7 +9,8 @@
 
 /* In the child: returns its exit code; results leave through child_send(fd, ...). */
 typedef int (*child_work)(void *arg, int fd);
-/* In the parent, for each result. Not EXIT_OK: enough, the child is ended. */
+/* In the parent, for each result; NULL: there is one, which stays where it was read. Not EXIT_OK: enough, the child is
+ * ended. */
 typedef int (*child_take)(void *user, const void *result);
 
 /* Results are of `bytes` bytes; `result` has room for one. Returns what take did if it ended the child, else the

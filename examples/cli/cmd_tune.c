@@ -142,18 +142,13 @@ static int send_rate(void *arg, int fd) {
     return child_send(fd, &rate, sizeof rate);
 }
 
-static int take_rate(void *user, const void *result) {
-    memcpy(user, result, sizeof(double));
-    return EXIT_OK;
-}
-
 /* In a process of its own: parameters of CLBlast that a process has used cannot be taken back. A candidate that the
  * device refuses, or dies of, counts as 0: it is not the best. */
 static double measure(tuner *u, const bench_case *c) {
     measuring m = {u, c};
-    double rate = 0, result = 0;
+    double rate = 0;
     if (u->code != EXIT_OK) return 0;
-    const int code = child_run(send_rate, &m, &result, sizeof result, take_rate, &rate);
+    const int code = child_run(send_rate, &m, &rate, sizeof rate, NULL, NULL);
     if (code >= EXIT_SIGNAL_BASE) u->code = code;
     return rate;
 }
@@ -248,15 +243,10 @@ static int send_device(void *arg, int fd) {
     return child_send(fd, &device, sizeof device);
 }
 
-static int take_device(void *user, const void *result) {
-    memcpy(user, result, sizeof(kvr_opencl_info));
-    return EXIT_OK;
-}
-
 static int run(const options *opt) {
     tuner u;
     const char *place = opt->device;
-    kvr_opencl_info device, result;
+    kvr_opencl_info device;
     memset(&u, 0, sizeof u);
     if (place != NULL && strcmp(place, "opencl") == 0) place = NULL;
     if (place != NULL && strncmp(place, "opencl:", 7) == 0) place += 7;
@@ -267,7 +257,7 @@ static int run(const options *opt) {
         say_note("cannot hold this process to %u cores", opt->threads);
     u.weight = calloc((size_t)WIDE * COLUMNS, sizeof(float));
     if (u.weight == NULL) return say_error("not enough memory to measure: end other programs");
-    int code = child_run(send_device, &u, &result, sizeof result, take_device, &device);
+    int code = child_run(send_device, &u, &device, sizeof device, NULL, NULL);
     if (code == EXIT_OK) code = tune(&u, &device);
     free(u.weight);
     return code;

@@ -266,8 +266,8 @@ static kvr_status on_status(kvr_session *s, const kvri_frame *f, uint64_t now_us
     /* the board's own words go into the detail; the list gives the cause's text */
     if (!refused)
         return kvri_fail_s(&s->error, KVR_ERR_PEER_FAILED, MODULE, "a board failed:", report.text, strlen(report.text));
-    return kvri_fail_s(&s->error, reason_of(&report), MODULE, advice_on(reason_of(&report)), report.text,
-                       strlen(report.text));
+    const kvr_status reason = reason_of(&report);
+    return kvri_fail_s(&s->error, reason, MODULE, advice_on(reason), report.text, strlen(report.text));
 }
 
 /* A board's clock to ours. */

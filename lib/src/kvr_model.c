@@ -350,9 +350,10 @@ static kvr_status read_rope(intake *in) {
     KVRI_TRY(get_f32(in, KEY_YARN_BETA_SLOW, 0, 1e-3f, 1e6f, &t->yarn_beta_slow));
     if (t->yarn_beta_fast <= t->yarn_beta_slow)
         return bad_key(in, KEY_YARN_BETA_SLOW, "not below yarn_beta_fast (32 where it is not told): key");
-    float blend = t->rope_is_yarn ? 1.0f : 0.0f; /* YaRN or not, by another name; -1 leaves it to the type */
+    const float by_type = t->rope_is_yarn ? 1.0f : 0.0f;
+    float blend = by_type; /* YaRN or not, by another name; -1 leaves it to the type */
     KVRI_TRY(get_f32(in, KEY_YARN_EXT_FACTOR, 0, -1.0f, 1.0f, &blend));
-    if (blend != -1.0f && blend != (t->rope_is_yarn ? 1.0f : 0.0f))
+    if (blend != -1.0f && blend != by_type)
         return fail_key(in, KVR_ERR_UNSUPPORTED, KEY_YARN_EXT_FACTOR,
                         "supported are -1, and 1 with the type yarn, 0 without: key");
     KVRI_TRY(get_f32(in, KEY_ROPE_LOCAL_BASE, 0, 1.0f, 1e12f, &t->local_rope_base));

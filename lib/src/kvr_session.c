@@ -592,13 +592,12 @@ kvr_status kvr_session_poll(kvr_session *s, kvr_event *out) {
     return KVR_END;
 }
 
-/* may_block: for as long as an operator of the device takes. */
-static void idle(kvr_session *s, uint64_t max_us, int may_block) {
+void kvr_session_idle(kvr_session *s, uint64_t max_us) {
     const kvri_chain *c = &s->chain;
     const kvr_fence fence = kvri_forward_fence(&s->forward);
     const int network = s->phase == KVRI_PHASE_SERVE || s->phase == KVRI_PHASE_MEET ||
                         (s->stats.n_boards > 1 && c->state != KVRI_CHAIN_IDLE);
-    if (may_block && fence != 0 && !network && s->backend.wait != NULL) {
+    if (max_us == UINT64_MAX && fence != 0 && !network && s->backend.wait != NULL) {
         s->backend.wait(s->backend.user, fence);
         return;
     }
@@ -610,8 +609,6 @@ static void idle(kvr_session *s, uint64_t max_us, int may_block) {
         s->port.idle(s->port.user, kvri_min(max_us, DEVICE_IDLE_US));
     }
 }
-
-void kvr_session_idle(kvr_session *s, uint64_t max_us) { idle(s, max_us, max_us == UINT64_MAX); }
 
 kvr_status kvr_session_run(kvr_session *s, kvr_event_fn callback, void *user) {
     for (;;) {

@@ -16,13 +16,15 @@ typedef struct fixture {
     int32_t ids[N], other[N];
 } fixture;
 
-static inline void fixture_open(fixture *f) {
-    rig_model_make(&f->model, &RIG_TINY);
+static inline void fixture_open_shape(fixture *f, const gguf_shape *shape) {
+    rig_model_make(&f->model, shape);
     rig_ids(f->ids, N, f->model.info->n_vocab, 1);
     rig_ids(f->other, N, f->model.info->n_vocab, 2);
     rig_single(&f->model, NULL, f->ids, N, NEW, &f->truth);
     rig_single(&f->model, NULL, f->other, N, NEW, &f->other_truth);
 }
+
+static inline void fixture_open(fixture *f) { fixture_open_shape(f, &RIG_TINY); }
 
 static inline void fixture_close(fixture *f) {
     rig_answer_free(&f->truth);

@@ -39,10 +39,7 @@ static void tick(rig *r) {
 static void fixture_of_six_layers(fixture *f) {
     gguf_shape shape = RIG_TINY;
     shape.n_layers = 6;
-    memset(f, 0, sizeof *f);
-    rig_model_make(&f->model, &shape);
-    rig_ids(f->ids, N, f->model.info->n_vocab, 1);
-    rig_single(&f->model, NULL, f->ids, N, NEW, &f->truth);
+    fixture_open_shape(f, &shape);
 }
 
 static void tick_and_kill(rig *r) {
@@ -50,12 +47,22 @@ static void tick_and_kill(rig *r) {
     if (r->now_us > LIMIT_US / 2) r->boards[victim].dead = 1;
 }
 
-static void ask(const fixture *f, rig *r, uint32_t n_boards, rig_answer *a) {
-    assert_int_equal(rig_prompt(r, f->ids, N, NEW, n_boards, NULL), KVR_OK);
+static void ask(const fixture *f, rig *r, rig_answer *a) {
+    assert_int_equal(rig_prompt(r, f->ids, N, NEW, BOARDS, NULL), KVR_OK);
     rig_run(r, a);
     if (a->status != KVR_OK) fail_msg("%s: %s", kvr_status_name(a->status), a->error.text);
     assert_true(rig_same(&f->model, a, &f->truth));
     rig_answer_free(a);
+}
+
+/* A chain of its own for one question. */
+static void ask_slow_boards(const fixture *f, void (*before_turn)(rig *), rig_answer *a) {
+    rig r;
+    const rig_options o = slow_boards();
+    rig_open(&r, &f->model, BOARDS, &o);
+    r.before_turn = before_turn;
+    ask(f, &r, a);
+    rig_close(&r);
 }
 
 /* Their devices still work on the chunks of the chain that was. */
@@ -66,16 +73,11 @@ static void helpers_that_finish_what_they_were_taken_off_take_part_again(void **
     window = 0;
     slow = EACH;
     for (victim = 0; victim + 1 < BOARDS; victim++) {
-        rig r;
         rig_answer a;
-        const rig_options o = slow_boards();
-        rig_open(&r, &f.model, BOARDS, &o);
-        r.before_turn = tick_and_kill;
-        ask(&f, &r, BOARDS, &a);
+        ask_slow_boards(&f, tick_and_kill, &a);
         assert_int_equal(a.lost, 1ull << victim);
         assert_int_equal(a.n_lost, 1);
         assert_int_equal(a.stats.n_boards, BOARDS - 1);
-        rig_close(&r);
     }
     fixture_close(&f);
 }
@@ -87,15 +89,10 @@ static void a_board_with_a_window_whose_layers_take_long_does_not_give_its_lead_
     fixture_of_six_layers(&f);
     for (window = 1; window <= 3; window++)
         for (slow = 1; slow <= EACH; slow++) { /* itself, the one that it passes on to, nobody, all */
-            rig r;
             rig_answer a;
-            const rig_options o = slow_boards();
-            rig_open(&r, &f.model, BOARDS, &o);
-            r.before_turn = tick;
-            ask(&f, &r, BOARDS, &a);
+            ask_slow_boards(&f, tick, &a);
             assert_int_equal(a.n_lost, 0);
             assert_int_equal(a.stats.n_boards, BOARDS);
-            rig_close(&r);
         }
     fixture_close(&f);
 }
@@ -121,12 +118,12 @@ static void a_board_that_holds_a_frame_for_a_dead_one_comes_back(void **state) {
             .go_on = 1, .cap_frames = 8, .change = keep_few_layers, .config = {.frame_tokens = 1}};
         rig_open(&r, &f.model, BOARDS, &o);
         r.before_turn = kill_the_next_of_a_holder;
-        ask(&f, &r, BOARDS, &a);
+        ask(&f, &r, &a);
         if (r.boards[2].dead) {
             rig_idle(&r, 3 * LIMIT_US); /* nothing moves for stall_timeout_ms, which is the timeout here; then nobody
                                          * speaks to it */
             assert_int_equal(r.boards[1].session->chain.state, KVRI_CHAIN_IDLE);
-            for (int question = 0; question < 2; question++) ask(&f, &r, BOARDS, &a);
+            for (int question = 0; question < 2; question++) ask(&f, &r, &a);
             assert_int_equal(a.stats.n_boards, BOARDS - 1);
         }
         rig_close(&r);
