@@ -3,77 +3,19 @@
  * backend's within the rounding of another order of summation. The rules are those of test_chain.c; only the backend of
  * the boards differs, and with it when transfers complete.
  */
-#include "chain_rig.h"
-
-#include "kvr/kvr_opencl.h"
+#include "chain_devices.h"
 
 #include <math.h>
 
-#define BOARDS 5u
 #define NEW_TOKENS 64u
 
-typedef struct devices {
-    kvr_opencl *opencl[BOARDS];
-    rig_memory memory[BOARDS];
-    kvr_backend backend[BOARDS];
-} devices;
-
-static int no_device(void) {
-    uint32_t n = 0;
-    kvr_error error;
-    memset(&error, 0, sizeof error);
-    if (kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK) return 0;
-    printf("skipped: no OpenCL device on this machine\n");
-    return 1;
-}
-
-static void devices_open(devices *d, uint32_t precision) {
-    kvr_opencl_config config;
-    kvr_error error;
-    memset(&config, 0, sizeof config);
-    memset(&error, 0, sizeof error);
-    config.struct_bytes = sizeof config;
-    config.device = getenv("KVR_TEST_DEVICE");
-    config.precision = precision;
-    for (uint32_t b = 0; b < BOARDS; b++) {
-        d->memory[b] = rig_take(kvr_opencl_bytes());
-        assert_int_equal(kvr_opencl_open(d->memory[b].at, d->memory[b].bytes, &config, NULL, &d->opencl[b], &error),
-                         KVR_OK);
-        kvr_opencl_backend(d->opencl[b], &d->backend[b]);
-    }
-}
-
-static void devices_close(devices *d) {
-    for (uint32_t b = 0; b < BOARDS; b++) {
-        kvr_opencl_close(d->opencl[b]);
-        free(d->memory[b].raw);
-    }
-}
-
-static kvr_backend plain; /* the table without the change below; user is passed through */
-
-/* Turns cost the rig nothing, so asking again and again would only heat the machine. */
-static kvr_status wait_and_ask(void *user, kvr_fence fence) {
-    plain.wait(user, fence);
-    return plain.done(user, fence);
-}
-
-/* The rig's clock jumps while all boards wait, here also for the device: nothing may count as a timeout. */
-static void on_opencl(rig *r, uint32_t board, kvr_config *config, kvr_backend *backend, kvr_link *link) {
-    devices *d = r->options.user;
-    (void)link;
-    config->peer_timeout_ms = UINT32_MAX;
-    *backend = plain = d->backend[board];
-    backend->done = wait_and_ask;
-}
-
-static void answer_with(const rig_model *model, devices *d, const kvr_config *config, const int32_t *ids, uint32_t n,
-                        uint32_t boards, const uint32_t *partition, rig_answer *out) {
+static void answer_with(const rig_model *model, chain_devices *d, const kvr_config *config, const int32_t *ids,
+                        uint32_t n, uint32_t boards, const uint32_t *partition, rig_answer *out) {
     rig r;
     rig_options o;
     memset(&o, 0, sizeof o);
     o.config = *config;
-    o.change = on_opencl;
+    o.change = chain_devices_use;
     o.user = d;
     o.config.batch_tokens = 16;
     o.config.frame_tokens = 8;
@@ -84,7 +26,7 @@ static void answer_with(const rig_model *model, devices *d, const kvr_config *co
     rig_close(&r);
 }
 
-static void answer(const rig_model *model, devices *d, const int32_t *ids, uint32_t n, uint32_t boards,
+static void answer(const rig_model *model, chain_devices *d, const int32_t *ids, uint32_t n, uint32_t boards,
                    const uint32_t *partition, rig_answer *out) {
     const kvr_config config = {0};
     answer_with(model, d, &config, ids, n, boards, partition, out);
@@ -93,15 +35,15 @@ static void answer(const rig_model *model, devices *d, const int32_t *ids, uint3
 /* Activations of 8 bits move logits further from the reference than another order of summation does. */
 static void compare_all(const rig_model *model, uint32_t precision) {
     static const struct {
-        uint32_t boards, chunks[BOARDS];
+        uint32_t boards, chunks[CHAIN_DEVICES];
     } cuts[] = {{2, {20, 20}}, {2, {1, 39}},         {2, {39, 1}},        {3, {1, 1, 38}},    {3, {13, 14, 13}},
                 {3, {5, 34, 1}}, {4, {10, 10, 10, 10}}, {4, {1, 37, 1, 1}},  {4, {22, 9, 6, 3}}, {5, {8, 8, 8, 8, 8}},
                 {5, {36, 1, 1, 1, 1}}, {5, {17, 3, 11, 8, 1}}};
-    devices d;
+    chain_devices d;
     rig_answer single, reference;
     int32_t ids[40];
     const float far = precision == KVR_OPENCL_PRECISION_EXACT ? 0.02f : 0.2f;
-    devices_open(&d, precision);
+    chain_devices_open(&d, precision);
     rig_ids(ids, 40, model->info->n_vocab, 5);
     answer(model, &d, ids, 40, 1, NULL, &single);
     rig_single(model, NULL, ids, 40, NEW_TOKENS, &reference);
@@ -116,13 +58,13 @@ static void compare_all(const rig_model *model, uint32_t precision) {
     }
     rig_answer_free(&single);
     rig_answer_free(&reference);
-    devices_close(&d);
+    chain_devices_close(&d);
 }
 
 static void chains_of_opencl_boards_equal_one_board_on_random_models(void **state) {
     static const uint32_t dtypes[] = {KVR_DTYPE_F16, KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0};
     (void)state;
-    if (no_device()) skip();
+    if (chain_devices_none()) skip();
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         gguf_shape shape = RIG_TINY;
         rig_model model;
@@ -137,7 +79,7 @@ static void chains_of_opencl_boards_equal_one_board_on_random_models(void **stat
 static void chains_of_opencl_boards_equal_one_board_on_a_trained_model(void **state) {
     rig_model model;
     (void)state;
-    if (no_device() || !rig_model_stories(&model)) skip();
+    if (chain_devices_none() || !rig_model_stories(&model)) skip();
     compare_all(&model, KVR_OPENCL_PRECISION_EXACT);
     rig_model_close(&model);
 }
@@ -154,12 +96,12 @@ static void layers_with_windows_give_the_same_bits_from_rings(void **state) {
     enum { N = 170, CHUNK = 60 };
     static const uint32_t windows[] = {7, 40}, heads_of[] = {4, 2}; /* heads of 8 numbers, or of 16 */
     static const uint32_t cuts[][4] = {{50, 60, 60}, {56, 57, 57}, {60, 60, 50}};
-    if (no_device()) skip();
+    if (chain_devices_none()) skip();
     for (size_t w = 0; w < 2; w++)
         for (int f32 = 0; f32 < 2; f32++) {
             gguf_shape shape = RIG_TINY;
             rig_model model;
-            devices d;
+            chain_devices d;
             int32_t ids[N];
             rig_answer all, ring;
             const kvr_config keeps_all = {.max_boards = 1, .all_keys = 1, .kv_dtype = f32 ? KVR_KV_F32 : 0};
@@ -170,7 +112,7 @@ static void layers_with_windows_give_the_same_bits_from_rings(void **state) {
             shape.n_heads = heads_of[w];
             shape.more = add_windows;
             rig_model_make(&model, &shape);
-            devices_open(&d, KVR_OPENCL_PRECISION_EXACT);
+            chain_devices_open(&d, KVR_OPENCL_PRECISION_EXACT);
             rig_ids(ids, N, model.info->n_vocab, 5);
             answer_with(&model, &d, &keeps_all, ids, N, 1, NULL, &all);
             answer_with(&model, &d, &keeps_some, ids, N, 1, NULL, &ring);
@@ -182,7 +124,7 @@ static void layers_with_windows_give_the_same_bits_from_rings(void **state) {
                 rig_answer_free(&ring);
             }
             rig_answer_free(&all);
-            devices_close(&d);
+            chain_devices_close(&d);
             rig_model_close(&model);
         }
 }
