@@ -501,6 +501,19 @@ static void tell_lies(rig *r) {
     if (gguf_random(&liar.rng) % 8 == 0) liar.epoch++;
 }
 
+static void begin_lies(rig *r, uint64_t seed, uint64_t session) {
+    char address[KVR_ADDRESS_CAP];
+    memset(&liar, 0, sizeof liar);
+    assert_int_equal(kvr_loop_link(r->loop, 3, &liar.link), KVR_OK);
+    for (uint32_t b = 0; b < 3; b++)
+        assert_int_equal(liar.link.connect(liar.link.user, b, rig_address(address, b)), KVR_OK);
+    liar.rng = seed;
+    liar.session = session;
+    liar.epoch = 1;
+    liar.on = 1;
+    r->before_turn = tell_lies;
+}
+
 /* A stranger with a session of its own can keep boards busy, but neither spoil a text nor outlast its own silence. */
 static void a_stranger_who_lies_to_all_boards_spoils_no_text(void **state) {
     (void)state;
@@ -509,18 +522,9 @@ static void a_stranger_who_lies_to_all_boards_spoils_no_text(void **state) {
     for (uint64_t seed = 1; seed <= 60; seed++) {
         rig r;
         rig_answer a;
-        char address[KVR_ADDRESS_CAP];
         rig_options o = {.order = seed, .cap_frames = 6, .spare_inboxes = 1, .config = {.frame_tokens = 3}};
         rig_open(&r, &f.model, 3, &o);
-        memset(&liar, 0, sizeof liar);
-        assert_int_equal(kvr_loop_link(r.loop, 3, &liar.link), KVR_OK);
-        for (uint32_t b = 0; b < 3; b++)
-            assert_int_equal(liar.link.connect(liar.link.user, b, rig_address(address, b)), KVR_OK);
-        liar.rng = seed;
-        liar.session = 0x1234;
-        liar.epoch = 1;
-        liar.on = 1;
-        r.before_turn = tell_lies;
+        begin_lies(&r, seed, 0x1234);
         rig_idle(&r, LIMIT_US / 4);
         for (int q = 0; q < 3; q++) {
             ask(&f, &r, 3, &a);
@@ -544,18 +548,9 @@ static void a_liar_who_knows_the_session_crashes_nobody_and_hangs_nobody(void **
     for (uint64_t seed = 1; seed <= 60; seed++) {
         rig r;
         rig_answer a;
-        char address[KVR_ADDRESS_CAP];
         rig_options o = {.order = seed, .cap_frames = 6, .spare_inboxes = 1, .config = {.frame_tokens = 3}};
         rig_open(&r, &f.model, 3, &o);
-        memset(&liar, 0, sizeof liar);
-        assert_int_equal(kvr_loop_link(r.loop, 3, &liar.link), KVR_OK);
-        for (uint32_t b = 0; b < 3; b++)
-            assert_int_equal(liar.link.connect(liar.link.user, b, rig_address(address, b)), KVR_OK);
-        liar.rng = seed;
-        liar.session = rig_lead(&r)->chain.session;
-        liar.epoch = 1;
-        liar.on = 1;
-        r.before_turn = tell_lies;
+        begin_lies(&r, seed, rig_lead(&r)->chain.session);
         for (int q = 0; q < 4; q++) {
             ask(&f, &r, 3, &a);
             if (a.status != KVR_OK) assert_int_equal(a.error.status, a.status);
