@@ -98,6 +98,7 @@ static int on_event(void *user, const kvr_event *event) {
     int32_t id = step < list->n_prompt ? list->ids[step] : list->greedy[step - list->n_prompt];
     const float *logits = kvr_session_logits(list->session);
     if (list->steps) print_step(list, step, id, logits);
+    if (say_flush_output() != 0) return 1; /* nobody reads any more */
     return list->raw != NULL && !write_raw(list->raw, logits, list->n_vocab);
 }
 
@@ -117,7 +118,7 @@ static int evaluate(chain *c, const options *opt, const int32_t *ids, uint32_t n
     int code = chain_answer(c, &prompt, on_event, list);
     if (list->raw != NULL && (fflush(list->raw) != 0 || ferror(list->raw)))
         return say_error("cannot write '%s': %s; free some space", opt->raw, strerror(errno));
-    if (code != EXIT_OK) return code;
+    if (code != EXIT_OK || say_flush_output() != 0) return code;
     printf("greedy");
     for (uint32_t i = 0; i < list->n_new; i++) printf(" %d", list->greedy[i]);
     printf("\n");

@@ -66,6 +66,14 @@ must_fail() {
     grep -v '^kvr: note:' "$TMP/err" | grep -q '^kvr: ' || { fail "no sentence on stderr"; show; }
     grep -q -- "$2" "$TMP/err" || { fail "stderr does not say '$2':"; show; }
 }
+# must_lose_output ARGS: with its output on a full disk the program ends at once, with one sentence.
+must_lose_output() {
+    [ -w /dev/full ] || return 0
+    timeout -k 5 "$LIMIT_S" "$KVR" "$@" >/dev/full 2>"$TMP/err"
+    CODE=$?
+    must_fail 1 "cannot write the output: No space left"
+    [ "$(wc -l <"$TMP/err")" = 1 ] || { fail "not one sentence:"; show; }
+}
 same() { cmp -s "$1" "$2" || fail "$3: $1 and $2 differ: $(cmp "$1" "$2" 2>&1 | head -n 1)"; }
 
 # Ids 1, then n - 1 from a fixed rule, below 512.

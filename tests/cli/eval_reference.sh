@@ -37,6 +37,10 @@ a_raw_file_that_cannot_be_written_is_a_sentence() {
     kvr eval -m "$STORIES" --ids 1 -n 1 -d reference --raw "$TMP/none/raw"
     must_fail 1 "cannot write"
 }
+output_that_is_lost_ends_it() {
+    # a context that would take hours
+    must_lose_output eval -m "$STORIES" --ids 1 -n 1000000 -c 1048576 -d reference
+}
 
 check logits_agree_with_llama_cpp
 check logits_agree_with_llama_cpp_with_an_f16_cache
@@ -47,4 +51,5 @@ check the_reduced_listing_is_the_end_of_the_full_one
 check no_new_tokens_gives_the_prompt_steps_only
 check bad_ids_are_sentences
 check a_raw_file_that_cannot_be_written_is_a_sentence
+check output_that_is_lost_ends_it
 finish

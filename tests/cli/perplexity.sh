@@ -59,11 +59,8 @@ a_text_too_short_is_a_sentence() {
     must_fail 1 "cannot read"
 }
 output_that_is_lost_ends_it() {
-    [ -w /dev/full ] || return 0
     for _ in $(seq 100); do cat "$TEXT"; done >"$TMP/long" # far more than the limit has time for
-    timeout -k 5 "$LIMIT_S" "$KVR" perplexity -m "$STORIES" -f "$TMP/long" -d reference >/dev/full 2>"$TMP/err"
-    CODE=$?
-    must_fail 1 "cannot write the output: No space left"
+    must_lose_output perplexity -m "$STORIES" -f "$TMP/long" -d reference
 }
 damaged_weights_are_a_sentence_and_no_figure() {
     for bytes in '\0\0\300\177' '\0\0\200\177'; do # NaN, infinity
