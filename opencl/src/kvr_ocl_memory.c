@@ -89,6 +89,20 @@ kvr_status kvri_ocl_memory_layout(const kvr_opencl *cl, const kvr_backend_need *
     return KVR_OK;
 }
 
+/* Where a buffer is plain memory of this process the port may give it large pages, before it is touched: every token
+ * reads all weights, and each page of 4 KiB costs a walk through the tables. */
+#define LARGE_BYTES (1u << 20)
+
+static cl_int offer_large_pages(kvr_opencl *cl, cl_mem buffer, uint64_t bytes) {
+    cl_int native = CL_SUCCESS;
+    if (cl->port.large_pages == NULL || !cl->limits.is_pocl || bytes < LARGE_BYTES) return CL_SUCCESS;
+    void *at = clEnqueueMapBuffer(cl->compute, buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, (size_t)bytes, 0,
+                                  NULL, NULL, &native);
+    if (native != CL_SUCCESS) return native;
+    cl->port.large_pages(cl->port.user, at, (size_t)bytes);
+    return clEnqueueUnmapMemObject(cl->compute, buffer, at, 0, NULL, NULL);
+}
+
 /* Filling takes the memory now: some drivers give a buffer no memory before its first use. Zeros also keep the padding
  * of the tiled product finite. */
 static kvr_status take(kvr_opencl *cl, uint64_t bytes, int fill, cl_mem_flags flags, cl_mem *out, kvr_error *error) {
@@ -96,6 +110,7 @@ static kvr_status take(kvr_opencl *cl, uint64_t bytes, int fill, cl_mem_flags fl
     const cl_uint zero = 0;
     cl_int native = CL_SUCCESS;
     *out = clCreateBuffer(cl->context, flags, (size_t)bytes, NULL, &native);
+    if (native == CL_SUCCESS) native = offer_large_pages(cl, *out, bytes);
     if (native != CL_SUCCESS) return kvri_ocl_fail(error, KVR_ERR_NOMEM, full, native);
     if (!fill) return KVR_OK;
     const size_t pattern = bytes % sizeof zero == 0 ? sizeof zero : 1;

@@ -48,6 +48,7 @@ void kvr_template_port(kvr_template *self, kvr_port *out) {
     out->idle = idle;
     out->map = map;
     out->unmap = unmap;
+    out->large_pages = NULL; /* optional: a hint for processors with pages of several sizes */
     out->log = NULL; /* optional: one line of text to wherever your system logs */
 }
 

@@ -46,6 +46,17 @@ static void remember(void *user, kvr_log_level level, const char *module, const 
     strcat(logged, "\n");
 }
 
+/* ---- a port that would give large pages ---- */
+
+static uint64_t large_bytes;
+
+static void want_large_pages(void *user, void *at, size_t bytes) {
+    (void)user;
+    assert_non_null(at);
+    memset(at, 0x5a, bytes); /* the memory is there, and nothing is in it yet */
+    large_bytes += bytes;
+}
+
 static void small_need(rig *r) {
     rig_begin(r, 4, 16, 2, 1, 16);
     rig_add(r, KVR_ROLE_MATRIX, KVR_DTYPE_Q8_0, 48, 32);
@@ -59,6 +70,8 @@ static kvr_status open_object(rig *r, const kvr_opencl_config *config, kvr_error
     kvr_opencl_config mine = *config;
     kvr_port port = {0};
     port.log = remember;
+    port.large_pages = want_large_pages;
+    large_bytes = 0;
     logged[0] = 0;
     if (mine.device == NULL) mine.device = rig_device();
     if (mine.precision == KVR_OPENCL_PRECISION_FAST) mine.precision = KVR_OPENCL_PRECISION_EXACT;
@@ -86,6 +99,27 @@ static void product_is_right(rig *r) {
             assert_true((double)got[n] - want < 1e-5 && want - (double)got[n] < 1e-5);
         }
     }
+}
+
+static void large_buffers_in_plain_memory_are_offered_to_the_port(void **state) {
+    (void)state;
+    if (rig_no_device() || rig_small()) skip();
+    rig r = {0};
+    kvr_error error = {0};
+    const kvr_opencl_config config = {0};
+    kvr_opencl_info info = {0};
+    float got[32];
+    small_need(&r);
+    const uint32_t cache = rig_add(&r, KVR_ROLE_KV, KVR_DTYPE_F16, 1u << 17, 16); /* 4 MiB */
+    assert_int_equal(open_object(&r, &config, &error), KVR_OK);
+    kvr_opencl_device(r.opencl, &info);
+    rig_ok(&r.sides[0], rig_open_side(&r, &r.sides[0], 0, &error));
+    const int is_pocl = strcmp(info.platform_name, "Portable Computing Language") == 0 && strcmp(info.type, "CPU") == 0;
+    assert_int_equal(large_bytes, is_pocl ? 4u << 20 : 0);
+    rig_read(&r.sides[0], cache, (1u << 17) - 1, 1, got);
+    for (int i = 0; i < 8; i++) assert_true(got[i] == 0.0f); /* the zeros came after it */
+    product_is_right(&r);
+    rig_close(&r);
 }
 
 static void devices_are_listed_with_one_default(void **state) {
@@ -495,6 +529,7 @@ static void a_damaged_program_cache_means_a_rebuild(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices_are_listed_with_one_default),
+        cmocka_unit_test(large_buffers_in_plain_memory_are_offered_to_the_port),
         cmocka_unit_test(a_device_that_is_not_there_is_named),
         cmocka_unit_test(the_object_takes_exactly_its_bytes),
         cmocka_unit_test(the_measured_host_memory_is_exact),

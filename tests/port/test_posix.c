@@ -180,6 +180,21 @@ static void a_log_line_is_one_line_and_cannot_drive_a_terminal(void **state) {
     assert_string_equal(line, "kvr: warning: zmq: red ?[31m?and ?2Jmore\n");
 }
 
+static void memory_with_large_pages_keeps_what_is_in_it(void **state) {
+    rig *r = *state;
+    const size_t bytes = 8u << 20;
+    unsigned char *memory = malloc(bytes);
+    assert_non_null(memory);
+    for (size_t i = 0; i < bytes; i++) memory[i] = (unsigned char)(i * 7u);
+    r->port.large_pages(r->port.user, memory, bytes);
+    r->port.large_pages(r->port.user, memory + 12345, 1);
+    r->port.large_pages(r->port.user, memory + bytes - 1, 1);
+    r->port.large_pages(r->port.user, NULL, 0);
+    for (size_t i = 0; i < bytes; i++)
+        if (memory[i] != (unsigned char)(i * 7u)) fail_msg("byte %zu", i);
+    free(memory);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -194,6 +209,7 @@ int main(void) {
         T(the_first_error_stays),
         T(a_missing_argument_is_refused),
         T(the_clock_never_goes_back),
+        T(memory_with_large_pages_keeps_what_is_in_it),
         T(a_log_line_is_one_line_and_cannot_drive_a_terminal),
     };
 #undef T

@@ -21,6 +21,9 @@ typedef struct kvr_port {
     /* Optional: a whole file, read-only, until unmap. */
     kvr_status (*map)(void *user, const char *path, const void **out_data, size_t *out_bytes, kvr_error *error);
     void (*unmap)(void *user, const void *data, size_t bytes);
+    /* Optional: this memory was just taken, and will be read from end to end for every token: a system that can may
+     * back it with large pages. A hint. */
+    void (*large_pages)(void *user, void *at, size_t bytes);
 } kvr_port;
 
 #ifdef __cplusplus

@@ -106,8 +106,8 @@ size_t kvr_opencl_bytes(void);
 /*
  * Chooses the device, makes context and queues in mem (64-byte aligned, kvr_opencl_bytes long). Cheap: programs are
  * built and device memory is taken by backend->open. config may be NULL (all defaults); port may be NULL (no log, no
- * peaks) and is copied. mem is unchanged on error. Errors: ARG (device text, gemm, precision), NOMEM (mem), NO_DEVICE
- * (none, or no such one), DEVICE (native = cl_int).
+ * peaks, no large pages) and is copied. mem is unchanged on error. Errors: ARG (device text, gemm, precision), NOMEM
+ * (mem), NO_DEVICE (none, or no such one), DEVICE (native = cl_int).
  */
 kvr_status kvr_opencl_open(void *mem, size_t mem_bytes, const kvr_opencl_config *config, const kvr_port *port,
                            kvr_opencl **out, kvr_error *error);

@@ -10,4 +10,5 @@ void kvr_posix_port(kvr_port *out) {
     out->idle = kvri_posix_idle;
     out->map = kvri_posix_map;
     out->unmap = kvri_posix_unmap;
+    out->large_pages = kvri_posix_large_pages;
 }

@@ -14,4 +14,7 @@ void kvri_posix_idle(void *user, uint64_t max_us);
 kvr_status kvri_posix_map(void *user, const char *path, const void **out_data, size_t *out_bytes, kvr_error *error);
 void kvri_posix_unmap(void *user, const void *data, size_t bytes);
 
+/* kvr_posix_large.c */
+void kvri_posix_large_pages(void *user, void *at, size_t bytes);
+
 #endif

@@ -11,8 +11,8 @@ extern "C" {
 #endif
 
 /*
- * Fills out: now_us, idle, map, unmap; log stays NULL (set it to kvr_posix_log_stderr or a function of your own).
- * Stateless: user is NULL, one table serves any number of sessions and threads.
+ * Fills out: now_us, idle, map, unmap, large_pages; log stays NULL (set it to kvr_posix_log_stderr or a function of
+ * your own). Stateless: user is NULL, one table serves any number of sessions and threads.
  *
  * map: KVR_ERR_IO (native = errno, detail = end of the path), KVR_ERR_TRUNCATED (empty file), KVR_ERR_ARG. The file
  * must not be shortened while mapped: the kernel then kills the reader (SIGBUS).
