@@ -22,13 +22,13 @@ static void check_all(int chains) {
 
 static void every_architecture_has_the_logits_and_the_text_of_transformers(void **state) {
     (void)state;
-    if (chain_devices_none()) skip();
+    if (rig_no_device()) skip();
     check_all(0);
 }
 
 static void chains_of_every_architecture_give_the_bits_of_one_board(void **state) {
     (void)state;
-    if (chain_devices_none()) skip();
+    if (rig_no_device()) skip();
     check_all(1);
 }
 

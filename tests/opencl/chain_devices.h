@@ -6,7 +6,7 @@
 #define KVR_TEST_CHAIN_DEVICES_H
 
 #include "chain_rig.h"
-#include "kvr/kvr_opencl.h"
+#include "device.h"
 
 #define CHAIN_DEVICES 5u
 
@@ -16,15 +16,6 @@ typedef struct chain_devices {
     kvr_backend backend[CHAIN_DEVICES];
 } chain_devices;
 
-static inline int chain_devices_none(void) {
-    uint32_t n = 0;
-    kvr_error error;
-    memset(&error, 0, sizeof error);
-    if (kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK) return 0;
-    print_message("skipped: %s\n", error.text);
-    return 1;
-}
-
 /* precision: kvr_opencl_precision */
 static inline void chain_devices_open(chain_devices *d, uint32_t precision) {
     kvr_opencl_config config;
@@ -32,7 +23,7 @@ static inline void chain_devices_open(chain_devices *d, uint32_t precision) {
     memset(&config, 0, sizeof config);
     memset(&error, 0, sizeof error);
     config.struct_bytes = sizeof config;
-    config.device = getenv("KVR_TEST_DEVICE");
+    config.device = rig_device();
     config.precision = precision;
     for (uint32_t b = 0; b < CHAIN_DEVICES; b++) {
         d->memory[b] = rig_take(kvr_opencl_bytes());

@@ -15,10 +15,6 @@ int rig_type_fits(kvr_dtype dtype, uint32_t cols) {
     return kvr_dtype_row_bytes(dtype, cols) != 0;
 }
 
-const char *rig_device(void) {
-    return getenv("KVR_TEST_DEVICE");
-}
-
 int rig_small(void) {
     return getenv("KVR_TEST_SMALL") != NULL;
 }
@@ -35,14 +31,6 @@ int rig_has_type(kvr_dtype dtype) {
     if (!has_few()) return 1;
     return dtype == KVR_DTYPE_F32 || dtype == KVR_DTYPE_F16 || dtype == KVR_DTYPE_Q4_0 || dtype == KVR_DTYPE_Q8_0 ||
            dtype == KVR_DTYPE_Q4_K || dtype == KVR_DTYPE_Q6_K;
-}
-
-int rig_no_device(void) {
-    uint32_t n = 0;
-    kvr_error error = {0};
-    if (kvr_opencl_list(NULL, 0, &n, &error) == KVR_OK) return 0;
-    print_message("skipped: %s\n", error.text);
-    return 1;
 }
 
 void *rig_alloc(size_t bytes) {

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
+#include "device.h"
 #include "kvr/kvr_cpu.h"
-#include "kvr/kvr_opencl.h"
 
 #define RIG_TENSORS 32u
 
@@ -36,10 +36,6 @@ typedef struct rig {
     kvr_cpu cpu;
 } rig;
 
-/* The device under test; NULL = the library's choice. */
-const char *rig_device(void);
-/* 1 when there is no OpenCL device; then the reason was printed and the test calls skip(). */
-int rig_no_device(void);
 /* 1 on slow simulators (KVR_TEST_SMALL set): fewer rows. */
 int rig_small(void);
 /* 0 for what is left out with KVR_TEST_FEW set, for drivers that compile for minutes: rare types, and seven of eight

@@ -64,7 +64,7 @@ static void compare_all(const rig_model *model, uint32_t precision) {
 static void chains_of_opencl_boards_equal_one_board_on_random_models(void **state) {
     static const uint32_t dtypes[] = {KVR_DTYPE_F16, KVR_DTYPE_Q8_0, KVR_DTYPE_Q4_0};
     (void)state;
-    if (chain_devices_none()) skip();
+    if (rig_no_device()) skip();
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         gguf_shape shape = RIG_TINY;
         rig_model model;
@@ -79,7 +79,7 @@ static void chains_of_opencl_boards_equal_one_board_on_random_models(void **stat
 static void chains_of_opencl_boards_equal_one_board_on_a_trained_model(void **state) {
     rig_model model;
     (void)state;
-    if (chain_devices_none() || !rig_model_stories(&model)) skip();
+    if (rig_no_device() || !rig_model_stories(&model)) skip();
     compare_all(&model, KVR_OPENCL_PRECISION_EXACT);
     rig_model_close(&model);
 }
@@ -96,7 +96,7 @@ static void layers_with_windows_give_the_same_bits_from_rings(void **state) {
     enum { N = 170, CHUNK = 60 };
     static const uint32_t windows[] = {7, 40}, heads_of[] = {4, 2}; /* heads of 8 numbers, or of 16 */
     static const uint32_t cuts[][4] = {{50, 60, 60}, {56, 57, 57}, {60, 60, 50}};
-    if (chain_devices_none()) skip();
+    if (rig_no_device()) skip();
     for (size_t w = 0; w < 2; w++)
         for (int f32 = 0; f32 < 2; f32++) {
             gguf_shape shape = RIG_TINY;
