@@ -10,7 +10,7 @@ void kvri_posix_large_pages(void *user, void *at, size_t bytes) {
 #ifdef MADV_HUGEPAGE
     const long page = sysconf(_SC_PAGESIZE);
     if (page <= 0 || bytes == 0) return;
-    /* whole pages around it: then neighbours become one stretch, and large pages lie across their borders, too */
+    /* from the beginning of a page, as madvise wants it */
     const size_t before = (size_t)((uintptr_t)at % (uintptr_t)page);
     (void)madvise((char *)at - before, before + bytes, MADV_HUGEPAGE);
 #else
